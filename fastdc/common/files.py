@@ -188,6 +188,26 @@ def write_atomic(path: Path, data: bytes) -> None:
         handle.write(data)
 
 
+def reserve(path: Path, size: int) -> None:
+    """Create a file of `size` zero bytes on disk, in place of any other, so that a full disk fails before any work.
+
+    macOS cannot allocate ahead: there, a full disk fails while the file is filled.
+
+    Raises:
+        OSError: there is not enough space, or the file cannot be written; none is left. Names the path.
+    """
+    path.unlink(missing_ok=True)
+    try:
+        with path.open("wb") as handle:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(handle.fileno(), 0, size)
+            else:
+                handle.truncate(size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename inside `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -73,13 +73,18 @@ class TrainView:
                 raise ConfigError(f"{name}={getattr(self, name)}: expected a share of the visits, 0 to 1")
 
 
+def validation_side(size: int) -> int:
+    """Return the shorter side, in pixels, from which validation cuts its central `size` x `size` pixels."""
+    return round(size * 256 / 224)
+
+
 @dataclass(frozen=True)
 class EvalView:
     """Resize of the shorter side to `resize` (antialiased bilinear), then the central size x size pixels.
 
     Args:
         size: side of the views, pixels.
-        resize: shorter side after resizing, pixels, at least `size`; 0 means round(size * 256 / 224).
+        resize: shorter side after resizing, pixels, at least `size`; 0 means `validation_side`.
 
     Raises:
         ConfigError: a value is out of range.
@@ -92,7 +97,7 @@ class EvalView:
         _check_side("size", self.size, 1)
         if self.resize == 0:
             # The dataclass is frozen, so an ordinary assignment would raise.
-            object.__setattr__(self, "resize", round(self.size * 256 / 224))
+            object.__setattr__(self, "resize", validation_side(self.size))
         _check_side("resize", self.resize, self.size)
 
 

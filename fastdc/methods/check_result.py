@@ -65,7 +65,7 @@ def check_compressed(method: Method, config: MethodConfig, compressed: Any, cont
         try:
             json.dumps(getattr(compressed, name), allow_nan=False)  # by default Python writes NaN, which is not JSON
         except (TypeError, ValueError) as error:
-            raise MethodError(f"{where}: its {name} are no plain data ({error}); use numbers, text, lists") from error
+            raise MethodError(f"{where}: its {name} are not plain data ({error}); use numbers, text, lists") from error
 
 
 def _check_views(where: str, method: Method, config: MethodConfig, compressed: Compressed) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fastdc.common.errors import CheckpointError
+from fastdc.common.errors import CheckpointError, is_out_of_memory
 from fastdc.common.files import write_atomic
 
 # torch.load raises any of these for one changed byte, which may lie in the archive, in the pickle, or in a string.
@@ -46,8 +46,8 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
         found, state = content["identity"], content["state"]
         state = dict(state)  # a damaged file may hold something else, which fails here
     except DAMAGE as error:
-        if "allocate" in str(error):
-            raise  # out of memory: the file itself may be whole
+        if is_out_of_memory(error):
+            raise  # the file itself may be whole
         kind = type(error).__name__
         raise CheckpointError(f"{path}: not a whole checkpoint ({kind}); move it away to start over") from error
     if found != identity:

@@ -11,7 +11,7 @@ import torch
 Run = Callable[[], None]
 
 _STREAMS = 32
-"""Streams that torch has for a device; after the last it gives the first again."""
+"""Streams that torch has for a device; after the last it hands out the first again."""
 _KNOWN: defaultdict[tuple[int, type], list[Any]] = defaultdict(list)
 """For each device and kind of owner, the streams that owners have had."""
 _LENT: set[Any] = set()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fastdc._version import __version__
-from fastdc.common.choices import Precision
+from fastdc.common.choices import DeviceChoice, Precision
 from fastdc.common.errors import ConfigError
 from fastdc.common.float32 import set_float32
 from fastdc.common.machine import cpu_name, installed_version
@@ -123,24 +123,26 @@ class Compute:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
 
 
-def choose_compute(precision: Precision, threads: int) -> Compute:
-    """Choose CUDA if available, else the CPU, and set torch's thread count.
+def choose_compute(precision: Precision, threads: int, device: DeviceChoice = "auto") -> Compute:
+    """Choose the device, by default CUDA if available, else the CPU, and set torch's thread count.
 
     Args:
         precision: `auto` is bf16 on GPUs that have it (Ampere and later), and fp32 elsewhere.
         threads: CPU threads of torch; 0 for every usable CPU.
+        device: `auto`, or a device that this machine has.
 
     Raises:
         ConfigError: see `check_precision`.
     """
     threads = threads or usable_cpus()
     set_compute_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
         keep_freed_memory()  # or the kernel would clear the same pages again at every step
-    resolved = resolve_precision(precision, device.type)
-    check_precision(resolved, device.type, torch.cuda.get_device_capability() if device.type == "cuda" else None)
-    return Compute(device, resolved, threads)
+    resolved = resolve_precision(precision, device)
+    check_precision(resolved, device, torch.cuda.get_device_capability() if device == "cuda" else None)
+    return Compute(torch.device(device), resolved, threads)
 
 
 def no_scale_left(scaler: torch.amp.GradScaler) -> bool:

@@ -18,7 +18,8 @@ from fastdc.loader import Batch, Loader
 from fastdc.loader.batches import VisitDrawer
 from fastdc.nn.fit import Fit
 from fastdc.nn.lane import Lane, own_lane
-from fastdc.nn.visit_program import VisitProgram, Visits, step_sizes
+from fastdc.nn.step_sizes import step_sizes
+from fastdc.nn.visit_program import VisitProgram, Visits
 
 T = TypeVar("T")
 Turn = Callable[[Fit], AbstractContextManager[Any]]
@@ -129,7 +130,11 @@ def _train_epoch(
         inputs = zip(*(program.epoch(epoch, start) for program in programs), strict=True)
     else:
         inputs = join_lone_sample(stream.epoch_views(epoch, start))
-    for step, batches in enumerate(_timed(inputs, going) if len(fits) > 1 else inputs, start):
+
+    def training() -> list[Fit]:
+        return [fit for fit in going if fit not in faults and fit.epoch == epoch]
+
+    for step, batches in enumerate(_timed(inputs, training) if len(fits) > 1 else inputs, start):
         for fit, batch in zip(fits, batches, strict=True):
             # Finished or diverged runs, and those ahead of the stream, skip this batch.
             if fit not in faults and (fit.epoch, fit.batches_done) == (epoch, step):
@@ -183,16 +188,21 @@ def _shared_clock(fits: Sequence[Fit]) -> Iterator[None]:
         yield
 
 
-def _timed(stream: Iterator[T], fits: Sequence[Fit]) -> Iterator[T]:
-    """Pass a stream on, and divide the time spent waiting for it equally among the runs that take turns."""
-    if any(fit.lane.overlaps for fit in fits):
+def _timed(stream: Iterator[T], training: Callable[[], Sequence[Fit]]) -> Iterator[T]:
+    """Pass a stream on, and divide the time spent waiting for it equally among the runs that take turns.
+
+    Args:
+        training: returns the runs that wait for the next batch.
+    """
+    if any(fit.lane.overlaps for fit in training()):
         yield from stream
         return
     while True:
-        start = time.monotonic()
+        fits, start = training(), time.monotonic()
         batches = next(stream, None)
+        waited = time.monotonic() - start
         for fit in fits:
-            fit.seconds += (time.monotonic() - start) / len(fits)
+            fit.seconds += waited / len(fits)
         if batches is None:
             return
         yield batches

@@ -76,7 +76,7 @@ class CudaLane(Lane):
         self._stream.wait_stream(torch.cuda.current_stream())
 
     def _installed(self) -> Any:
-        # Not always the state of the turn's begin: a capture that breaks leaves another one (`cuda_capture`).
+        # Not always the state of the turn's start: a capture that breaks leaves another one (`cuda_capture`).
         return self._generator.graphsafe_get_state(), torch.default_generator.get_state()
 
     def _install(self, state: Any) -> None:

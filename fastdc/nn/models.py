@@ -3,7 +3,9 @@
 import torch
 from torch import nn
 
+from fastdc.common.errors import ConfigError, is_out_of_memory
 from fastdc.common.keys import derive_seed
+from fastdc.common.text import one_line
 from fastdc.nn.arch_names import check_arch, find_arch
 
 
@@ -16,19 +18,41 @@ def build_model(arch: str, num_classes: int, image_size: int, seed: int) -> nn.M
         image_size: side of the input in pixels, on which the shape of some networks depends.
 
     Raises:
-        ConfigError: the architecture is unknown, or the image is too small for it.
+        ConfigError: the architecture is unknown, or takes no images of this side.
     """
     check_arch(arch)
     generator_state = torch.get_rng_state()  # building a network must not advance the caller's random numbers
     torch.manual_seed(derive_seed(seed, "initial weights"))
     try:
-        return find_arch(arch).build(num_classes, image_size).to(memory_format=torch.channels_last)
+        model = find_arch(arch).build(num_classes, image_size).to(memory_format=torch.channels_last)
+        _check_side(model, arch, image_size)
+        return model
     finally:
         torch.set_rng_state(generator_state)
 
 
+@torch.no_grad()
+def _check_side(model: nn.Module, arch: str, side: int) -> None:
+    """Run a network on one black image, because its errors about the side of images are its own.
+
+    Raises:
+        ConfigError: it takes no images of this side.
+    """
+    if next(model.parameters()).is_meta:  # built for its names and shapes only
+        return
+    try:
+        model.eval()(torch.zeros(1, 3, side, side))
+    except (AssertionError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise ConfigError(
+            f"{arch}: takes no images of {side} px ({one_line(error)}); choose another image size or network"
+        ) from error
+    model.train()
+
+
 def count_parameters(arch: str, num_classes: int, image_size: int) -> int:
-    """Return the number of parameters of a network, which is not made for that.
+    """Count a network's parameters without allocating it.
 
     Raises:
         ConfigError: see `build_model`.

@@ -186,7 +186,8 @@ class _StepGraph:
     """Graph of one kind of input.
 
     Attributes:
-        input: the input at fixed addresses. replay: function that repeats the step; None before its capture.
+        input: the input at fixed addresses.
+        replay: function that repeats the step; None before its capture.
         checks: steps that ran both ways.
     """
 

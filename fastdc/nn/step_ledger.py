@@ -37,7 +37,8 @@ class StepLedger:
         """Add the next step; it does the same operations for every step, so a CUDA graph can repeat it.
 
         Args:
-            loss: mean over the batch, a scalar. norm: norm of all gradients.
+            loss: mean over the batch, a scalar.
+            norm: norm of all gradients.
             samples: samples of the batch.
         """
         self._step += 1

@@ -17,6 +17,7 @@ from fastdc.common.transfer import send
 from fastdc.kernels.views.view_batches import PLACE_NUMBERS
 from fastdc.loader import Loader
 from fastdc.loader.batches import VisitDrawer
+from fastdc.nn.step_sizes import step_sizes
 
 _CHUNK_VISITS = 1 << 14
 """Visits whose numbers are computed (16 ms) and uploaded together."""
@@ -100,13 +101,3 @@ class Visits(NamedTuple):
 
     def fill(self, new: "Visits") -> None:
         """See `StepInput`."""
-
-
-def step_sizes(visits: int, batch_size: int) -> list[int]:
-    """Return the samples of each step over `visits` visits; a lone last sample joins the step before."""
-    sizes, rest = [batch_size] * (visits // batch_size), visits % batch_size
-    if rest == 1 and sizes:
-        sizes[-1] += 1
-    elif rest:
-        sizes.append(rest)
-    return sizes

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from fastdc.common.errors import MethodError
+from fastdc.common.errors import MethodError, is_out_of_memory
 from fastdc.common.files import write_atomic
 from fastdc.common.log import log_message
 from fastdc.nn.architectures.convnet import PATTERN as CONVNET_PATTERN
@@ -81,7 +81,7 @@ def _is_damage(error: Exception) -> bool:
     """Return whether an error is due to the file's content, rather than to the disk, permissions or memory."""
     if isinstance(error, OSError):
         return error.errno == errno.EINVAL  # for a truncated file torch seeks to before its start
-    return not isinstance(error, MemoryError) and "allocate" not in str(error)
+    return not is_out_of_memory(error)
 
 
 def _is_checkpoint(path: Path) -> bool:

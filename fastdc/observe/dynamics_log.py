@@ -102,7 +102,7 @@ class Observation:
         """Return whether this record covers `needs`, for an observer with a schedule of `schedule` epochs."""
         return (
             self.epochs >= needs.last_epoch(schedule)
-            and self.tdds_epochs >= min(needs.tdds, schedule)
+            and self.tdds_epochs >= needs.tdds_epochs(schedule)
             and (not needs.final or self._final_serves(needs))
             and (not needs.weights or self.weights is not None)
         )
@@ -118,14 +118,11 @@ class Observation:
         A final pass that lacks something is recomputed as a whole, and keeps the probabilities of the earlier one.
         """
         final = load_final(self.folder) if needs.final else None
-        # `epochs` is reduced to what the log alone must have; the other needs have fields of their own.
         return ObserverNeeds(
-            epochs=0
-            if self.epochs >= replace(needs, final=False, tdds=0, weights=False).last_epoch(schedule)
-            else needs.epochs,
+            epochs=0 if self.epochs >= needs.log_epochs(schedule) else needs.epochs,
             final=needs.final and not (self.epochs >= schedule and self._final_serves(needs)),
             outputs=needs.outputs or (final is not None and final.has_outputs),
-            tdds=0 if self.tdds_epochs >= min(needs.tdds, schedule) else needs.tdds,
+            tdds=0 if self.tdds_epochs >= needs.tdds_epochs(schedule) else needs.tdds,
             weights=needs.weights and self.weights is None,
             exact=needs.exact,
         )

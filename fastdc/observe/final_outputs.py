@@ -25,7 +25,9 @@ class FinalPass:
         folder: folder of its files.
         epoch: whole epochs of training before it.
         seconds: wall time of the pass.
-        num_samples: N. width: D, length of the penultimate features. num_classes: C.
+        num_samples: N, number of training images.
+        width: D, length of the penultimate features.
+        num_classes: C, number of classes.
         has_outputs: whether the probabilities were kept.
         exact: whether `EXACT_FIELDS` were kept; fastdc 0.1 did not keep them.
     """
@@ -87,7 +89,7 @@ class FinalPass:
 
 def commit_final(final: FinalPass) -> None:
     """Write the index that declares the pass complete; its arrays must be on disk already."""
-    # `exact` shows in the list of fields, so that an index of fastdc 0.1 reads alike.
+    # `exact` shows in the list of fields, so that an index of fastdc 0.1 has the same form.
     content = {name: value for name, value in asdict(final).items() if name not in ("folder", "exact")}
     content["fields"] = FINAL_FIELDS + EXACT_FIELDS * final.exact
     write_atomic(final.folder / INDEX_NAME, json.dumps(content, indent=1, sort_keys=True).encode())
@@ -111,9 +113,12 @@ def load_final(folder: Path) -> FinalPass | None:
         files = final.files()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{path}: not a final pass ({error}); delete it and observe again") from error
+    expected = FINAL_FIELDS + EXACT_FIELDS * final.exact
+    if fields != expected:
+        raise ManifestError(f"{path}: has fields {fields}, expected {expected}; delete it and observe again")
     for name, (dtype, (rows, columns)) in files.items():
         file, size = folder / name, rows * columns * np.dtype(dtype).itemsize
         found = file.stat().st_size if file.exists() else 0
-        if fields != FINAL_FIELDS + EXACT_FIELDS * final.exact or found != size:
+        if found != size:
             raise ManifestError(f"{file}: {found} bytes, expected {size}; delete {path} and observe again")
     return final

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fastdc.common.errors import DivergedError, MethodError
+from fastdc.common.files import reserve
 from fastdc.common.log import progress
 from fastdc.kernels.scores.dynamics import batch_final
 from fastdc.kernels.scores.fields import EXACT_FIELDS, FINAL_FIELDS
@@ -149,6 +150,5 @@ def _part(path: Path) -> Path:
 
 
 def _create(path: Path, dtype: str, shape: tuple[int, int]) -> "np.memmap[Any, Any]":
-    with _part(path).open("wb") as handle:  # the next line fails if the disk is full, before anything is computed
-        os.posix_fallocate(handle.fileno(), 0, shape[0] * shape[1] * np.dtype(dtype).itemsize)
+    reserve(_part(path), shape[0] * shape[1] * np.dtype(dtype).itemsize)
     return np.memmap(_part(path), dtype, "r+", shape=shape)

@@ -1,6 +1,5 @@
 """TDDS's trajectory: how far each sample's probabilities move between epochs, without storing all of them."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastdc.common.errors import CheckpointError, ManifestError
+from fastdc.common.files import reserve
 from fastdc.observe.dynamics_log import TDDS_NAME, write_row
 
 ROLLING_NAMES = ("log_probabilities_0.f16", "log_probabilities_1.f16")
@@ -22,7 +22,9 @@ class TddsRecorder:
     hold logarithms because float16 rounds probabilities below 6e-8 to 0.
 
     Args:
-        folder: the observer's folder. samples: N. classes: C.
+        folder: the observer's folder.
+        samples: N, number of training images.
+        classes: C, number of classes.
     """
 
     def __init__(self, folder: Path, samples: int, classes: int) -> None:
@@ -76,11 +78,8 @@ def _is_there(path: Path, shape: tuple[int, int]) -> bool:
 
 
 def _rolling(path: Path, shape: tuple[int, int]) -> "np.memmap[Any, Any]":
-    size = 2 * shape[0] * shape[1]
     if not _is_there(path, shape):
-        path.unlink(missing_ok=True)
-        with path.open("wb") as handle:
-            os.posix_fallocate(handle.fileno(), 0, size)  # a full disk fails here instead of crashing later
+        reserve(path, 2 * shape[0] * shape[1])
     return np.memmap(path, "<f2", "r+", shape=shape)
 
 

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from fastdc.beton import Manifest, describe_beton
@@ -131,7 +132,7 @@ class Session:
         They need a training from its first epoch on, and continue once begun. If the log is longer than the distances,
         a training without them got further, and serves all other needs.
         """
-        return self.needs.tdds > 0 or 0 < self.record.tdds_epochs == self.record.epochs
+        return self.needs.tdds != 0 or 0 < self.record.tdds_epochs == self.record.epochs
 
     @property
     def only_the_end(self) -> bool:
@@ -216,16 +217,15 @@ def _compute(session: Session) -> Compute:
     """Return the device that this observer trains on.
 
     Raises:
-        ConfigError: this machine's device is of another type.
+        ConfigError: this machine has no such device.
     """
     config = session.config
-    compute = choose_compute(config.precision, config.threads)
-    if compute.device.type != config.device:
+    if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            f"{session.record.folder}: this observer trains on {config.device}, this machine has "
-            f"{compute.device.type}; train it there, or choose another (device=auto)"
+            f"{session.record.folder}: this observer trains on cuda, this machine has cpu; train it there, or choose "
+            "another (device=auto)"
         )
-    return compute
+    return choose_compute(config.precision, config.threads, config.device)
 
 
 def _plan(session: Session, needed: int, steps: int, seed: int) -> FitPlan:

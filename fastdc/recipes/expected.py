@@ -67,7 +67,7 @@ def check_names(classes: Sequence[str], expected: Sequence[str], where: str, dat
         if (known and name not in known) or not wordnet:
             example = expected[0] if expected else "n01440764"
             raise SourceError(
-                f"{where}: {name!r} is no class of {data.title}, expected folders called as WordNet ids ({example}, "
+                f"{where}: {name!r} is not a class of {data.title}; expected folders named by WordNet id ({example}, "
                 "...); fastdc write-beton takes any other layout"
             )
 

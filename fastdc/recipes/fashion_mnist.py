@@ -9,7 +9,6 @@ them unchanged.
 
 import argparse
 import gzip
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from fastdc.beton import Sample, load_manifest, write_samples
 from fastdc.beton.manifest import manifest_path, parse_manifest
 from fastdc.common.errors import FastDCError, ManifestError, SourceError
 from fastdc.recipes.download import Archive, get_archive
+from fastdc.recipes.recipe import intact, print_lines
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = (
@@ -67,7 +67,7 @@ SPLITS = (Split("train", "train", 6000, 0.2860), Split("val", "t10k", 1000, 0.28
 
 
 def main() -> None:
-    """Run the command line; exit with 2 and a one-line message on bad input."""
+    """Run the command line; see `print_lines` for errors."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("data/fashion_mnist"), help="folder for the betons")
     parser.add_argument(
@@ -75,12 +75,7 @@ def main() -> None:
     )
     parser.add_argument("--force", action="store_true", help="write again what is there already")
     arguments = parser.parse_args()
-    try:
-        for line in write_images(arguments.out, arguments.source, arguments.force):
-            print(line)
-    except FastDCError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    print_lines(write_images(arguments.out, arguments.source, arguments.force), arguments.out)
 
 
 def write_images(out: Path, source: Path | None, force: bool = False) -> Iterator[str]:
@@ -107,8 +102,7 @@ def write_split(split: Split, out: Path, source: Path | None, force: bool) -> st
     """
     path = out / f"{split.name}.beton"
     if path.exists() and not force and is_current(path, split):
-        count = f"{split.per_class * len(CLASSES):,} images"
-        return f"{path}: is there, its structure is sound ({count}); fastdc verify-beton --deep checks the images"
+        return f"{path}: {intact(split.per_class * len(CLASSES))}"
     folder = find_source(source, out)
     images = read_idx(folder / f"{split.prefix}-images-idx3-ubyte.gz", 3)
     labels = read_idx(folder / f"{split.prefix}-labels-idx1-ubyte.gz", 1)

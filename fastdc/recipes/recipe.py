@@ -6,7 +6,7 @@ before it writes anything. Afterwards it compares the result with the odd files 
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,12 +76,21 @@ def make_parser(description: str | None, data: DataSet) -> argparse.ArgumentPars
 
 
 def run(data: DataSet, options: argparse.Namespace, find: Find) -> None:
-    """Write the splits that do not exist yet. Exit with 2 and a one-line message on bad input, with 130 on Ctrl-C."""
+    """Write the splits that do not exist yet; see `print_lines` for errors."""
+    print_lines(write_splits(data, options, find), options.out)
+
+
+def print_lines(lines: Iterable[str], out: Path) -> None:
+    """Print the lines of a recipe at work. Exit with 2 and a one-line message on bad input, with 130 on Ctrl-C.
+
+    Args:
+        out: folder of the betons, for messages.
+    """
     try:
-        for line in write_splits(data, options, find):
+        for line in lines:
             print(line, flush=True)
     except (FastDCError, OSError) as error:
-        message, code = explain(error) or (f"{options.out}: {error}; check path and permissions", 2)
+        message, code = explain(error) or (f"{out}: {error}; check path and permissions", 2)
         log_message(f"error: {message}")
         sys.exit(code)
     except KeyboardInterrupt:

@@ -89,7 +89,7 @@ def check_sides(job: RecoverJob, teachers: Sequence[Teacher]) -> None:
         for teacher in teachers:
             try:  # a forward pass is the only general test of an architecture
                 teacher.model(torch.zeros(1, 3, side, side, device=device_of(teacher.model)))
-            except RuntimeError as error:
+            except (AssertionError, RuntimeError) as error:
                 if is_out_of_memory(error):
                     raise MethodError(
                         f"method {job.method}: not even one image of {side} px fits into memory with teacher "
@@ -243,7 +243,7 @@ class BatchRun:
                 right.append(float((logits.argmax(1) == self.labels).float().mean()))
         mean = sum(losses) / len(losses)
         if not math.isfinite(mean):
-            raise DivergedError("a teacher's loss on whole images is not finite; see to its weights, or use fp32")
+            raise DivergedError("a teacher's loss on whole images is not finite; check its weights, or use fp32")
         return mean, 100 * right[0]
 
 

@@ -8,7 +8,7 @@ POOLED_SIDE = 32
 
 
 def densification(images: Tensor, labels: Tensor, temperature: float = 4.0) -> Tensor:
-    """Return G-VBSM's data densification, a scalar loss against images of one class becoming alike (paper, eq. 4).
+    """Return G-VBSM's data densification, a scalar that grows as the images of one class become alike (eq. 4).
 
     For each class of the batch, the images are pooled to 32 x 32 and the eigenvalues e of their Gram matrix are
     computed. One dominant eigenvalue means that the images are copies of each other. The term is

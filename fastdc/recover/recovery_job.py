@@ -56,7 +56,7 @@ class RecoverJob:
         statistics: for every teacher the statistics that `matching` needs beside the running ones, or None.
         start: makes the images to start from, RGB uint8 [S, S, 3], class-major; None starts from N(0, 1) noise.
         networks: replaces the teachers by other networks, for one batch (DWA); None keeps the teachers.
-        extra_loss: a further term of the loss (G-VBSM); None for none.
+        extra_loss: a further term of the loss (G-VBSM); None adds no term.
     """
 
     method: str

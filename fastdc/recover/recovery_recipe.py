@@ -80,6 +80,8 @@ class Recipe:
         return {n * self.iterations // count: round(share * image_size) for n, share in enumerate(self.stages)}
 
 
+LARGE_SIDE = 128
+"""Smallest side of stored images, in pixels, at which the papers' numbers for ImageNet apply."""
 RecipeT = TypeVar("RecipeT", bound=Recipe, default=Recipe)
 
 
@@ -112,7 +114,7 @@ def paper_at(image_size: int) -> Paper:
     """Return the preset's name for a stored side in pixels: up to 32, 33 to 127, from 128."""
     if image_size <= 32:
         return "paper32"
-    return "paper64" if image_size < 128 else "paper224"
+    return "paper64" if image_size < LARGE_SIDE else "paper224"
 
 
 @dataclass(frozen=True)

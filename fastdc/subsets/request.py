@@ -15,6 +15,7 @@ from fastdc.common.precision import precision_key, resolve_precision
 from fastdc.common.threads import usable_cpus
 from fastdc.methods import Method, MethodConfig, get_method, variant_name
 from fastdc.methods.bases.method import check_budget
+from fastdc.methods.bases.method_config import plain_value
 from fastdc.observe import ObserverConfig, choose_observer
 from fastdc.observe.record_needs import ObserverNeeds
 from fastdc.subsets.store_subset import STORAGE_VERSION
@@ -100,7 +101,7 @@ class SubsetRequest:
         if image_size < 8:
             raise ConfigError(f"image_size={image_size}: expected at least 8 px")
         manifest = describe_beton(train)
-        check_budget(chosen, config, manifest.classes, manifest.counts, ipc)
+        check_budget(chosen, config, manifest.classes, manifest.counts, ipc, image_size)
         if not isinstance(observer, ObserverConfig):
             observer = choose_observer(train, manifest.content_hash, workdir, observer, {"image_size": image_size})
         check_observer(chosen, config, observer)
@@ -217,9 +218,11 @@ def check_observer(method: Method, config: MethodConfig, observer: ObserverConfi
         )
     read, shortest = needed if needed > 0 else observer.epochs, method.shortest_log(config)
     if read < shortest:
+        given = ", ".join(f"{name}={plain_value(value)}" for name, value in config if not config.is_default(name))
         raise MethodError(
             f"method {method.info.name}: its windows need {shortest} epochs of the observer, it reads {read}; "
             f"give --observer epochs={shortest} or more, raise the method's last_epoch, or lower its window"
+            + (f"; the settings are {given}" if given else "")
         )
 
 

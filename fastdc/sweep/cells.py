@@ -86,7 +86,7 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
     check_order_used(config.teacher_order if used else None, used)
     check_precision(resolve_precision(config.precision, device), device)
     check_precision(observer.precision, observer.device)
-    check_needs(train, observer, [variant for variant, _ in protocols], config.ipc)
+    check_needs(train, observer, [variant for variant, _ in protocols], config.ipc, config.image_size)
     plan = Plan(config, device, config.threads or usable_cpus(), train, val, observer, teacher, holdout)
     seen: set[str] = set()
     for variant, choices in protocols:
@@ -167,7 +167,7 @@ def _cells_of(plan: Plan, variant: AnyVariant, protocols: list["Protocol"]) -> I
     choices = product(protocols, config.archs, config.augment)
     setups = [make_setup(plan, *choice) for choice in choices]
     for ipc in variant.budgets(config.ipc):
-        skip = why_not(plan.train, plan.observer, variant, ipc)
+        skip = why_not(plan.train, plan.observer, variant, ipc, config.image_size)
         subsets = plan_subsets(plan, variant, ipc)
         for setup in setups:
             yield from _seeds_of(plan, setup, subsets, skip)

@@ -77,8 +77,8 @@ class ExternalVariant:
         """Return the images per class of its rows: those of the sweep, or one number that the set itself has."""
         return ipcs if self.source.ipc is None else (self.source.ipc,)
 
-    def budget_problem(self, train: "Manifest", ipc: int) -> str | None:
-        """Return why a training set cannot serve `ipc` images per class, or None if it can."""
+    def budget_problem(self, train: "Manifest", ipc: int, image_size: int) -> str | None:
+        """Return why a training set cannot serve `ipc` images per class, whatever their side, or None if it can."""
         return self.source.budget_problem(train, ipc)
 
     def facts(self, image_size: int) -> dict[str, Any]:

@@ -93,11 +93,11 @@ class Variant:
         """Return the images per class of its rows; None stands for the whole set."""
         return (None,) if self.whole_set else ipcs
 
-    def budget_problem(self, train: "Manifest", ipc: int) -> str | None:
-        """Return why a training set cannot serve `ipc` images per class, or None if it can."""
+    def budget_problem(self, train: "Manifest", ipc: int, image_size: int) -> str | None:
+        """Return why a training set cannot serve `ipc` images per class of this side, or None if it can."""
         from fastdc.methods.bases.method import budget_problem
 
-        return budget_problem(self.method, self.config, train.classes, train.counts, ipc)
+        return budget_problem(self.method, self.config, train.classes, train.counts, ipc, image_size)
 
     def facts(self, image_size: int) -> dict[str, Any]:
         """Return what rows state about the method: inferred settings, and how it falls short of its paper."""
@@ -252,12 +252,14 @@ def check_ipc(train: "Manifest", config: SweepConfig, variants: list[AnyVariant]
             "10,50"
         )
     for ipc in config.ipc if budgeted else ():
-        problems = [each.budget_problem(train, ipc) for each in budgeted]
+        problems = [each.budget_problem(train, ipc, config.image_size) for each in budgeted]
         if None not in problems:
             raise ConfigError(f"{config.train}: {budgeted[0].name}: {problems[0]}; lower --ipc or add images")
 
 
-def why_not(train: "Manifest", observer: "ObserverConfig", variant: AnyVariant, ipc: int | None) -> str | None:
+def why_not(
+    train: "Manifest", observer: "ObserverConfig", variant: AnyVariant, ipc: int | None, image_size: int
+) -> str | None:
     """Return why a method cannot run on these data with this observer; None if it can.
 
     Raises:
@@ -268,7 +270,7 @@ def why_not(train: "Manifest", observer: "ObserverConfig", variant: AnyVariant, 
     reason = variant.skip
     advice = "or leave it out"
     if reason is None and ipc is not None:
-        reason, advice = variant.budget_problem(train, ipc), "lower --ipc, add images, or leave it out"
+        reason, advice = variant.budget_problem(train, ipc, image_size), "lower --ipc, add images, or leave it out"
     if reason is None and isinstance(variant, Variant):
         try:
             check_observer(variant.method, variant.config, observer)
@@ -280,7 +282,11 @@ def why_not(train: "Manifest", observer: "ObserverConfig", variant: AnyVariant, 
 
 
 def check_needs(
-    train: "Manifest", observer: "ObserverConfig", variants: Iterable[AnyVariant], ipcs: Sequence[int]
+    train: "Manifest",
+    observer: "ObserverConfig",
+    variants: Iterable[AnyVariant],
+    ipcs: Sequence[int],
+    image_size: int,
 ) -> None:
     """Refuse methods that are requested by name and cannot run; one message names all of them.
 
@@ -291,7 +297,7 @@ def check_needs(
     for variant in variants:
         try:
             for ipc in variant.budgets(ipcs):
-                why_not(train, observer, variant, ipc)
+                why_not(train, observer, variant, ipc, image_size)
         except MethodError as error:
             problems.append(str(error))
     if problems:

@@ -48,7 +48,8 @@ class Agreement(NamedTuple):
     """Result of comparing a teacher's guesses with the classes of a sample of images.
 
     Attributes:
-        images: sample size. right: correct guesses in the class order in use.
+        images: sample size.
+        right: correct guesses in the class order in use.
         chance: share of these guesses that would be correct if shuffled over the images.
         at_chance: whether the guesses are no better than chance.
         above_chance: whether they are shown to be better. A small sample may leave both False.

@@ -28,7 +28,8 @@ class TeacherPlan:
         identity: content key of everything its outputs depend on.
         observer: observer whose weights at the end of the schedule it takes; None for a pretrained network.
         kind: source of the network.
-        train_hash: content hash of the training set. classes: the data set's class names, in order.
+        train_hash: content hash of the training set.
+        classes: the data set's class names, in order.
         file: weights file of a pretrained network, if it has one.
         facts: that file's metadata.
         columns: output of each class of the data set; None for all outputs in order, or where the number of outputs,
@@ -101,6 +102,6 @@ def check_order_used(order: OrderName | None, plans: Sequence[TeacherPlan]) -> N
     """
     if order is not None and not any(plan.order for plan in plans):
         raise ConfigError(
-            f"--teacher-order {order}: no teacher here needs it; only ARCH@FILE does, whose file does not name its "
-            "classes; omit it"
+            f"--teacher-order {order}: no teacher here needs it; it applies to ARCH@FILE, and to ImageNet networks "
+            "where the data set's 1000 classes have no WordNet ids; omit it"
         )

@@ -110,7 +110,9 @@ def _torchvision_weights(spec: str) -> tuple[str, Any]:
         known = {each.name: each for each in models.get_model_weights(name) if each.meta.get("categories")}
         first = known.get(FIRST_WEIGHTS) or next(iter(known.values()))
     except (ValueError, StopIteration) as error:
-        raise ConfigError(f"teacher {spec}: torchvision has no pretrained weights of it; take resnet18, ...") from error
+        raise ConfigError(
+            f"teacher {spec}: torchvision has no pretrained weights for it; take another network, for example resnet18"
+        ) from error
     if not at:
         return name, first
     found = known.get(wanted.upper()) or known.get(f"IMAGENET1K_{wanted.upper()}")
@@ -130,8 +132,11 @@ def _describe_timm(spec: str) -> Pretrained:
     name = spec.removeprefix(TIMM_PREFIX)
     found: Any = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model_pretrained(name) else None
     if found is None or found.num_classes != IMAGENET_CLASSES:
-        kind = "no pretrained weights" if found is None else f"weights for {found.num_classes} classes"
-        raise ConfigError(f"teacher {spec}: timm has {kind} of it, expected ImageNet's {IMAGENET_CLASSES}; name others")
+        kind = "no pretrained weights" if found is None else f"pretrained weights for {found.num_classes} classes"
+        raise ConfigError(
+            f"teacher {spec}: timm has {kind} for it; expected weights for ImageNet's {IMAGENET_CLASSES} classes; name "
+            "another network"
+        )
     weights = f"{found.hf_hub_id or found.url} {found.tag or tag}"
     shown = f"{base}.{found.tag or tag}".removesuffix(".")
     return Pretrained(shown, base, weights, found.input_size[-1], tuple(found.mean), tuple(found.std))
@@ -154,6 +159,6 @@ def download_pretrained(spec: str) -> "nn.Module":
     except Exception as error:  # connection, proxy and cache fail with errors of many kinds
         reason = one_line(error)[:200]
         raise MethodError(
-            f"teacher {spec}: its weights cannot be had ({type(error).__name__}: {reason}); download them on another "
-            "machine and name the file, as ARCH@FILE"
+            f"teacher {spec}: its weights cannot be downloaded ({type(error).__name__}: {reason}); download them on "
+            "another machine and name the file, as ARCH@FILE"
         ) from error

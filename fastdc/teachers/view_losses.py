@@ -106,8 +106,8 @@ def _check_finite(losses: NDArray[np.float64], samples: NDArray[np.int64], teach
     if bad.size:
         names = ", ".join(teacher.name for teacher in teachers)
         raise MethodError(
-            f"teacher {names}: its loss on training image {samples[bad[0]]} is not finite, nor on {bad.size - 1} "
-            "others; use another teacher, or precision fp32"
+            f"teacher {names}: its loss on training image {samples[bad[0]]} is not finite ({bad.size} such "
+            f"image{'s' * (bad.size > 1)}); use another teacher, or precision fp32"
         )
 
 

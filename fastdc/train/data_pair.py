@@ -20,7 +20,8 @@ class Pair:
     """Compressed set with its validation set, whose classes were checked against each other.
 
     Attributes:
-        subset, val: the betons. stored, validation: their manifests.
+        subset, val: the betons.
+        stored, validation: their manifests.
     """
 
     subset: Path

@@ -22,7 +22,8 @@ class EvaluateSettings(Settings):
         precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on GPUs with it, else fp32.
         threads: CPU threads of torch; 0 takes every usable CPU. Part of the result's identity on CPU.
         image_size: side S of training crops in pixels; None takes the subset's side, or 224 where sides differ.
-        loader: engine that feeds the training; the result does not depend on it.
+        loader: engine that feeds the training; only `device`, which `auto` takes on CUDA where the images fit, can
+            change the result (`fastdc.loader.open_loader`).
         loader_workers: number of decoding threads; the result does not depend on it.
         compile: whether to run the network through torch.compile.
     """
@@ -62,11 +63,18 @@ class EvaluationResult(Settings):
             at the same time on a GPU divide the time of each epoch equally.
         per_class: accuracy of each class at the last epoch in percent, in class order; None without validation images.
         curve: one entry per epoch with epoch, lr, loss, and top1 (None where not validated).
+        dataset: name of the data set.
+        arch: architecture name.
         protocol: full name of the protocol, which includes its changes.
+        batch_size: images per step.
+        image_size: side S of training crops in pixels.
         precision: resolved precision (fp32, tf32, bf16, fp16).
+        augment: rule of the training crops, as given.
+        seed: training seed.
         threads: torch CPU threads.
         device: "cpu" or the CUDA device's name.
         machine: model name of the GPU, or of the CPU.
+        loader: engine that fed the training.
         environment: versions that the result depends on.
     """
 

@@ -62,8 +62,17 @@ def evaluate(
         OutputError: `checkpoint` is the subset or the validation set, or labels do not fit on the disk.
         BetonError, LoaderError, ManifestError: a file is damaged.
     """
-    given = teacher, labels_root, allow_missing_classes, (checkpoint,), checkpoint_seconds, (name,)
-    request = EvaluationRequest(subset, val, (settings,), *given)
+    request = EvaluationRequest(
+        subset,
+        val,
+        (settings,),
+        teacher=teacher,
+        labels_root=labels_root,
+        allow_missing_classes=allow_missing_classes,
+        checkpoints=(checkpoint,),
+        checkpoint_seconds=checkpoint_seconds,
+        names=(name,),
+    )
     with progress_shown(show_progress):
         (result,) = run_evaluation(request)
     if isinstance(result, DivergedError):
@@ -101,7 +110,8 @@ def run_evaluations(requests: Sequence[EvaluationRequest]) -> list[list[Evaluati
         For each request what `run_evaluation` returns.
 
     Raises:
-        ConfigError: other settings differ, or the requests have different steps in an epoch; or as `run_evaluation`.
+        ConfigError: there is no request; their `val`, other settings or steps in an epoch differ; or as
+            `run_evaluation`.
         DivergedError, OutputError, BetonError, LoaderError, ManifestError: as in `run_evaluation`.
     """
     start = time.monotonic()

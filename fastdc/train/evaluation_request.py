@@ -10,6 +10,7 @@ from fastdc.common.files import check_not_input
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS
 from fastdc.train.evaluate_settings import EvaluateSettings
 from fastdc.train.labels.source import check_source
+from fastdc.train.protocols import Protocol
 
 if TYPE_CHECKING:
     from fastdc.teachers.network import Teacher
@@ -73,17 +74,26 @@ def check_alike(requests: Sequence[EvaluationRequest]) -> None:
     """Check that the networks of several requests can be trained side by side.
 
     Raises:
-        ConfigError: a setting differs that must not.
+        ConfigError: there is no request, or they differ in the validation set or in a setting that must be equal.
     """
+    if not requests:
+        raise ConfigError("no sets to train side by side, expected at least one")
+    for request in requests[1:]:
+        if request.val != requests[0].val:
+            raise ConfigError(
+                f"sets trained together differ in val ({requests[0].val} and {request.val}), expected one validation "
+                "set"
+            )
     _check_equal([each for request in requests for each in request.settings], {"arch", "augment", "seed"}, {})
 
 
 def _check_equal(settings: Sequence[EvaluateSettings], free: set[str], hints: dict[str, str]) -> None:
     first = settings[0]
     for other in settings[1:]:
-        for name in set(EvaluateSettings.model_fields) - free:
-            if getattr(first, name) != getattr(other, name):
+        for name in sorted(set(EvaluateSettings.model_fields) - free):
+            values = getattr(first, name), getattr(other, name)
+            if values[0] != values[1]:
+                shown = " and ".join(each.name if isinstance(each, Protocol) else str(each) for each in values)
                 raise ConfigError(
-                    f"networks trained together differ in {name} ({getattr(first, name)} and {getattr(other, name)}), "
-                    f"expected equal values{hints.get(name, '')}"
+                    f"networks trained together differ in {name} ({shown}), expected equal values{hints.get(name, '')}"
                 )

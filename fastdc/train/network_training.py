@@ -33,8 +33,11 @@ class Training:
     """Network with everything that trains and validates it.
 
     Attributes:
-        pair: the data sets. settings: settings of the evaluation. compute: device and precision.
-        curve: validations so far. fit: the training run.
+        pair: the data sets.
+        settings: settings of the evaluation.
+        compute: device and precision.
+        curve: validations so far.
+        fit: the training run.
         labelling: maker of the targets; None for plain hard labels.
         teacher: network that makes soft labels; None for hard labels.
     """

@@ -201,6 +201,8 @@ class Protocol(Settings):
             unread |= dict.fromkeys(("mix_alpha", "mix_target"), where)
         if self.optimizer == "sgd":
             unread["decay_all"] = "with optimizer=adamw only, found optimizer=sgd, which decays every parameter"
+        else:
+            unread["momentum"] = f"with optimizer=sgd only, found optimizer={self.optimizer}"
         return unread
 
     @model_serializer(mode="wrap")

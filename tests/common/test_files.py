@@ -12,7 +12,7 @@ import pytest
 
 from fastdc.beton.output_pair import beton_output
 from fastdc.common.errors import OutputError
-from fastdc.common.files import atomic_file, check_output, write_atomic
+from fastdc.common.files import atomic_file, check_output, reserve, write_atomic
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
@@ -44,6 +44,21 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     )
     assert "disk full" in found.stdout
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("allocates", [True, False], ids=["Linux", "macOS"])
+def test_a_reserved_file_has_its_size_or_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allocates: bool
+) -> None:
+    if not allocates:
+        monkeypatch.delattr(os, "posix_fallocate")
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    reserve(path, 5000)
+    assert path.read_bytes() == bytes(5000)
+    with pytest.raises(OSError, match=str(path)):
+        reserve(path, 1 << 62)
+    assert not path.exists()
 
 
 def test_outputs_are_checked_before_any_work(tmp_path: Path) -> None:

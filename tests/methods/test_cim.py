@@ -158,6 +158,17 @@ def test_omissions_are_reported() -> None:
     )
 
 
+def test_training_crops_are_known_before_the_set() -> None:
+    cim, pact = get_method("cim"), get_method("pact")
+    assert cim.training_crop(cim.configure({})).hints == {"tile_grid": 2, "tile_whole": 0.25}
+    assert [pact.training_crop(pact.configure({"grid": grid})).hints for grid in (None, 3)] == [
+        {"tile_grid": 2},
+        {"tile_grid": 3},
+    ]
+    for method in (cim, pact):
+        assert method.training_crop(method.configure({"augment": "tile:2+views=3"})).views == 3
+
+
 def test_visits_of_the_dry_run() -> None:
     """Each pooled image once forward, a third of a visit."""
     method = get_method("cim")

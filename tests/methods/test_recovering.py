@@ -48,6 +48,24 @@ def test_starts_of_dwa_are_squashed_or_cropped() -> None:
     assert family("dwa").configure({"fit": "crop"}).fit == "crop"
 
 
+@pytest.mark.parametrize(
+    ("name", "side", "visits"),
+    [
+        ("sre2l", 224, 4000 * 100),
+        ("lpld", 224, 4000 * 100 + 900 / 3),  # the classes' statistics
+        ("gvbsm", 224, 4 * 4000 * 100 + 900 / 3),
+        ("edc", 64, 4 * 2000 * 100 + 900 / 3),
+        ("edc", 224, 4 * 1000 * 100 + 900 / 3 + 900 / 3 + 600 * 4 / 3),  # also all images, and crops of the easiest
+        ("delt", 224, 4000 * 100 + 900 / 3),
+        ("fadrm", 224, 2000 * 100 + 600 * 5 / 3),
+    ],
+)
+def test_a_dry_run_counts_what_the_recovery_needs(name: str, side: int, visits: float) -> None:
+    """Of 900 training images in 2 classes; pools hold 300 images of a class, an image forward counts as a third."""
+    method = family(name)
+    assert method.network_visits(method.configure({}), 100, 900, side, 2) == pytest.approx(visits)
+
+
 def test_settings_override_the_preset() -> None:
     recipe = recipe_of("dwa", 224, iterations=7, steps=3, jitter=0, preset="paper64")
     assert (recipe.iterations, recipe.variance_weight, recipe.jitter) == (7, 11.0, 0)

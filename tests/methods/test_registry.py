@@ -156,6 +156,32 @@ class Own(MethodConfig):
     shift: int = 1
 
 
+@pytest.mark.parametrize("name", ["sre2l", "cda", "gvbsm", "lpld", "fadrm", "rded", "ca2d", "noise"])
+def test_fit_is_refused_where_no_whole_image_is_fitted(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"method {name}: .*fit=squash changes nothing .*leave it out"):
+        get_method(name).configure({"fit": "squash"})
+    get_method(name).configure({"fit": "crop"})
+
+
+@pytest.mark.parametrize("name", ["delt", "dwa", "edc"])
+def test_fit_is_a_setting_of_starts_from_whole_images(name: str) -> None:
+    assert get_method(name).configure({"fit": "pad"}).fit == "pad"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "reason"),
+    [
+        ("dual", {"sampling": False, "exponent": 5}, "exponent=5.0 changes nothing with sampling=false"),
+        ("d2", {"mis_ratio": 0, "mis_score": "el2n"}, "mis_score=el2n changes nothing with mis_ratio=0"),
+    ],
+)
+def test_settings_of_a_step_that_is_left_out_are_refused(name: str, settings: dict[str, object], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        get_method(name).configure(settings)
+    for setting in settings:
+        get_method(name).configure({setting: settings[setting]})
+
+
 def test_the_settings_class_follows_from_the_base() -> None:
     plain = type("Plain", (Method,), {})
     older = type("Older", (Method,), {"config_class": Own})

@@ -10,6 +10,8 @@ from torch import nn
 
 from fastdc.common.errors import CheckpointError
 from fastdc.loader import Batch, Loader, LoaderRequest, TrainView, ViewRequest, open_loader, open_stream
+from fastdc.nn import fit as fit_module
+from fastdc.nn import fit_loop
 from fastdc.nn.device import choose_compute
 from fastdc.nn.fit import Fit
 from fastdc.nn.fit_loop import join_lone_sample, run_fit, run_fits, steps_per_epoch
@@ -76,6 +78,33 @@ def test_each_ends_as_it_would_alone(betons: Any, expected: list[tuple[list[floa
         assert listener.losses == losses
         assert torch.equal(weights(fit), values)
         assert fit.seconds > 0
+
+
+class SlowStream:
+    """Stream whose batches take a second each, by a clock that nothing else moves."""
+
+    def __init__(self, stream: Loader) -> None:
+        self.stream, self.now = stream, 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def epoch_views(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
+        for batches in self.stream.epoch_views(epoch, start):
+            self.now += 1
+            yield batches
+
+
+def test_only_runs_that_train_are_charged_for_the_wait(betons: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One run diverges in the first step, before which two of the 8 batches of an epoch are read."""
+    fits = [make_fit(5, 8, Listener(), loss=failing_from(1)), make_fit(6, 8, Listener())]
+    with shared(betons.train) as stream:
+        slow = SlowStream(stream)
+        for module in (fit_module, fit_loop):
+            monkeypatch.setattr(module, "time", slow)
+        faults = run_fits(fits, slow)
+    assert [fault is None for fault in faults] == [False, True]
+    assert [fit.seconds for fit in fits] == [1, 3 * 8 - 1]
 
 
 @pytest.mark.parametrize(("first", "second"), [(3, None), (None, 9), (20, None)])

@@ -67,6 +67,19 @@ def test_bad_names_and_sizes_are_refused() -> None:
         build_model("convnet6_w8", 2, 28, 0)
 
 
+@pytest.mark.parametrize(("arch", "size"), [("vit_b_16", 64), ("alexnet", 32), ("vgg16", 28)])
+def test_a_network_that_takes_no_images_of_a_side_is_refused(arch: str, size: int) -> None:
+    with pytest.raises(ConfigError, match=rf"{arch}: takes no images of {size} px \(.+\); choose another image size"):
+        build_model(arch, 2, size, 0)
+
+
+def test_a_network_is_handed_out_as_it_was_built() -> None:
+    """The check of the side leaves the mode, BatchNorm's averages and the weights alone."""
+    model = build_model("resnet10_w4", 2, 28, 0)
+    assert model.training
+    assert all(not buffer.any() for name, buffer in model.named_buffers() if name.endswith(("mean", "tracked")))
+
+
 def test_resnet10_takes_any_side_and_has_a_7_px_map_at_112() -> None:
     network = build_model("resnet10", 10, 64, 0).eval()
     for side in (28, 64, 112):

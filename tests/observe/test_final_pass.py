@@ -1,6 +1,7 @@
 """The final pass: outputs of the trained observer for every image, checked against the network itself."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,17 @@ from fastdc.loader import EvalView, open_loader
 from fastdc.nn.device import choose_compute
 from fastdc.nn.models import build_model
 from fastdc.observe import ObserverConfig
-from fastdc.observe.dynamics_log import LOG_NAME, WEIGHTS_NAME
-from fastdc.observe.final_outputs import EXACT_NAME, FEATURES_NAME, INDEX_NAME, OUTPUTS_NAME, SCALARS_NAME, load_final
+from fastdc.observe.dynamics_log import LOG_NAME, TDDS_NAME, WEIGHTS_NAME
+from fastdc.observe.final_outputs import (
+    EXACT_NAME,
+    FEATURES_NAME,
+    INDEX_NAME,
+    OUTPUTS_NAME,
+    SCALARS_NAME,
+    FinalPass,
+    commit_final,
+    load_final,
+)
 from fastdc.observe.record_needs import WHOLE_SCHEDULE, ObserverNeeds
 from fastdc.observe.train_observer import CHECKPOINT_NAME, observe
 
@@ -30,6 +40,18 @@ def trained(folder: Path) -> torch.nn.Module:
     state = torch.load(folder / CHECKPOINT_NAME, weights_only=True)["state"]["model"]
     model.load_state_dict(state)
     return model.eval()
+
+
+def test_a_system_that_cannot_allocate_files_ahead_keeps_the_same_record(
+    betons: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs = ObserverNeeds(final=True, tdds=WHOLE_SCHEDULE)
+    (usual,) = observe(betons.train, tmp_path / "usual", CONFIG, needs=needs)
+    monkeypatch.delattr(os, "posix_fallocate")  # as on macOS
+    (record,) = observe(betons.train, tmp_path / "without", CONFIG, needs=needs)
+    assert (record.tdds_epochs, record.final.num_samples) == (3, 120)
+    for name in (TDDS_NAME, SCALARS_NAME, FEATURES_NAME):
+        assert (record.folder / name).read_bytes() == (usual.folder / name).read_bytes()
 
 
 def test_every_value_equals_that_of_the_network(betons: Any, tmp_path: Path) -> None:
@@ -83,6 +105,14 @@ def as_the_first_release_left_it(folder: Path) -> None:
     content = json.loads((folder / INDEX_NAME).read_text())
     (folder / INDEX_NAME).write_text(json.dumps({**content, "fields": content["fields"][:8]}))
     (folder / EXACT_NAME).unlink()
+
+
+def test_a_pass_with_other_fields_is_refused_by_its_index(tmp_path: Path) -> None:
+    commit_final(FinalPass(tmp_path, 3, 0.0, num_samples=2, width=4, num_classes=3, has_outputs=False))
+    content = json.loads((tmp_path / INDEX_NAME).read_text())
+    (tmp_path / INDEX_NAME).write_text(json.dumps({**content, "fields": ["p_y"]}))
+    with pytest.raises(ManifestError, match=r"final\.json: has fields \('p_y',\), expected \('p_y', 'p_other', "):
+        load_final(tmp_path)
 
 
 def test_a_pass_of_the_first_release_serves_its_methods(betons: Any, tmp_path: Path) -> None:
@@ -189,4 +219,7 @@ def test_needs_are_combined() -> None:
     assert both == ObserverNeeds(10, True, True, 7)
     assert both.last_epoch(60) == 60
     assert (ObserverNeeds(epochs=WHOLE_SCHEDULE) | both).epochs == WHOLE_SCHEDULE
+    whole = ObserverNeeds(tdds=WHOLE_SCHEDULE)
+    assert (whole | ObserverNeeds()).tdds == (both | whole).tdds == WHOLE_SCHEDULE
+    assert (whole.last_epoch(60), whole.log_epochs(60)) == (60, 0)
     assert [ObserverNeeds(epochs=5, tdds=9).last_epoch(n) for n in (3, 60)] == [3, 9]

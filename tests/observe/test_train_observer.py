@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fastdc.common.errors import ConfigError, ManifestError
 from fastdc.kernels.scores.fields import FIELDS
@@ -135,6 +136,14 @@ def test_a_checkpoint_without_its_log_is_set_aside(betons: Any, tmp_path: Path) 
     (whole,) = observe(betons.train, tmp_path / "whole", CONFIG, stop_after=4)
     assert np.array_equal(log(again.folder), log(whole.folder))
     assert (record.folder / f"{CHECKPOINT_NAME}.damaged").exists()
+
+
+def test_an_observer_on_the_cpu_does_not_take_the_machines_gpu(
+    betons: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    (record,) = observe(betons.train, tmp_path, CONFIG.model_copy(update={"device": "cpu"}), stop_after=1)
+    assert record.trained_with["device"] == "cpu"
 
 
 def test_another_device_is_refused(betons: Any, tmp_path: Path) -> None:

@@ -68,6 +68,13 @@ def test_the_betons_hold_the_images_of_the_files(written, split, stem, per_class
             np.testing.assert_array_equal(file.decode(index), images[index][:, :, None].repeat(3, axis=2))
 
 
+def test_a_folder_that_cannot_be_made_is_named_in_one_line():
+    result = run("--out", "/proc/nowhere")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: /proc/nowhere: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_a_second_run_keeps_sound_files_and_is_quick(written):
     before = {path: path.stat().st_mtime_ns for path in written.iterdir()}
     start = time.monotonic()

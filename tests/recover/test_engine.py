@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 from torchvision.transforms import functional as vision
 
@@ -267,6 +268,20 @@ def test_stages_change_the_side_and_mix_the_start_in() -> None:
     large = functional.interpolate(small, (28, 28), mode="bilinear", align_corners=False)
     torch.testing.assert_close(pixels.at(2).detach(), 0.75 * large + 0.25 * start)
     torch.testing.assert_close(pixels.result(), 0.75 * large + 0.25 * start)
+
+
+class _OneSide(nn.Module):
+    """Network that asserts its side, as torchvision's vision transformers do."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape[2] == 64, "Wrong image height!"
+        return images.mean((2, 3))
+
+
+def test_teacher_that_asserts_its_side_is_refused(teaching: Teaching) -> None:
+    one = replace(teaching, teachers=(replace(teaching.teachers[0], model=_OneSide()),))
+    with pytest.raises(MethodError, match=r"takes no images of 28 px, .*trained at 28"):
+        recover(make_job(RECIPE), one)
 
 
 def test_teacher_of_another_side_is_refused(teaching: Teaching) -> None:

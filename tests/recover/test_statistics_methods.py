@@ -173,6 +173,8 @@ def test_presets_equal_the_scripts_and_reductions_are_reported() -> None:
     assert (small.learning_rate, small.ema, small.patch) == (0.05, 0.5, 8)
     reductions = EDC().reductions(EDC().configure({"preset": "cpu"}), 224)
     assert reductions == ("100 instead of 1,000 iterations", "1 instead of 5 teachers")
+    assert not [each for each in GVBSM().reductions(GVBSM().configure({"learning_rate": 0.5}), 224) if "rate" in each]
+    assert "learning rate 0.05 instead of 0.1" in GVBSM().reductions(GVBSM().configure({"learning_rate": 0.05}), 224)
     reductions = GVBSM().reductions(GVBSM().configure({"preset": "cpu", "teachers": "a,b,c,d,e"}), 64)
     assert reductions == (
         "100 instead of 4,000 iterations",

@@ -70,3 +70,17 @@ def test_impossible_requests_are_refused(
     with pytest.raises(error, match=match):
         make(betons, tmp_path, method, **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"), [("d2", {"score": "el2n"}), ("d2", {"mis_score": "el2n"}), ("ccs", {"score": "el2n"})]
+)
+def test_methods_that_build_on_el2n_need_its_window(
+    betons: Any, tmp_path: Path, method: str, settings: dict[str, str]
+) -> None:
+    short, (name,) = {"epochs": 9}, settings
+    expected = rf"method {method}: its windows need 10 epochs of the observer, it reads 9; .* settings are {name}=el2n"
+    with pytest.raises(MethodError, match=expected):
+        make(betons, tmp_path, method, settings=settings, observer=short)
+    make(betons, tmp_path, method, observer=short)
+    make(betons, tmp_path, method, settings=settings, observer={"epochs": 10})

@@ -406,6 +406,14 @@ def test_class_lists_that_differ_are_refused(make_config: Make, tmp_path: Path, 
         make_plan(make_config(val=turned))
 
 
+@pytest.mark.parametrize("method", ["rded", "ca2d", "fadrm"])
+def test_tiles_of_large_images_count_against_a_class_before_any_work(make_config: Make, method: str) -> None:
+    """The bark class has 40 images: from 128 px on a mosaic of 4 patches takes 4 of them, below that a patch is all."""
+    with pytest.raises(ConfigError, match=rf"{method}: ipc=11 needs 44 images of every class, class 'bark' has 40"):
+        cells(make_config(methods=method, ipc="11", image_size=128))
+    assert cells(make_config(methods=method, ipc="11", image_size=127, seeds="0"))[0].skip is None
+
+
 def test_ipc_is_optional_only_for_the_whole_set(make_config: Make) -> None:
     assert len(cells(make_config(methods="full", ipc=[]))) == 2
 

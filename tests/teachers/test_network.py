@@ -142,7 +142,7 @@ def test_identities_of_networks_with_one_set_of_weights_are_unchanged() -> None:
         ("torchvision:resnet50@weights.pth", "or resnet50@FILE for a file"),
         ("torchvision:vgg16@IMAGENET1K_FEATURES", "no weights 'IMAGENET1K_FEATURES' of vgg16"),
         ("torchvision:resnet11", "unknown architecture 'resnet11'"),
-        ("torchvision:convnet", "torchvision has no pretrained weights of it"),
+        ("torchvision:convnet", "torchvision has no pretrained weights for it"),
     ],
 )
 def test_unknown_torchvision_weights_are_refused(spec: str, words: str) -> None:

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdc.common.errors import ConfigError
+from fastdc.nn.step_sizes import step_sizes
 from fastdc.train import get_protocol
-from fastdc.train.labels.layout import LabelLayout, Place, label_bytes, row_type, step_sizes
+from fastdc.train.labels.layout import LabelLayout, Place, label_bytes, row_type
 
 
 def test_300_epochs_of_imagenet_at_ipc_10_take_six_billion_bytes() -> None:

@@ -159,6 +159,7 @@ def test_recipes_depend_on_the_size_of_the_set() -> None:
         ("hard*mix=cutout,mix_target=own", "mix_target is read with mix=cutmix or mix=mixup only, found mix=cutout"),
         ("soft*mix_target=own", "mix_target is read with labels=hard only, found labels=online"),
         ("hard-sgd*decay_all=true", "decay_all is read with optimizer=adamw only, found optimizer=sgd"),
+        ("hard*momentum=0.5", "momentum is read with optimizer=sgd only, found optimizer=adamw"),
         ("hard*tile_whole=1.5", "tile_whole=1.5: expected a share, 0 to 1, or grid"),
         ("hard*epochs=2.5", "epochs=2.5: expected a whole number of at least 1, or ipc"),
         ("hard*epochs=many", "epochs='many': expected a whole number"),

@@ -44,7 +44,10 @@ def test_seeds_share_a_stream_when_the_protocol_shares_the_order(betons: Any) ->
     [
         ({"seed": 1}, "differ in seed .0 and 1.*order=shared"),
         ({"threads": 2}, "differ in threads"),
-        ({"protocol": {"lr": 0.5}}, "differ in protocol"),
+        (
+            {"protocol": {"lr": 0.5}, "threads": 2},
+            r"differ in protocol \(hard-small\*epochs=3,validate_every=2 and hard-small\*epochs=3,lr=0.5,validate_e",
+        ),
     ],
 )
 def test_settings_that_cannot_share_are_refused(betons: Any, change: dict[str, Any], match: str) -> None:
@@ -78,7 +81,15 @@ def test_requests_that_cannot_step_together_are_refused(
         run_evaluations([EvaluationRequest(subset, betons.val, (each,)) for subset, each in sets])
 
 
+def test_requests_with_other_validation_sets_are_refused(betons: Any) -> None:
+    requests = [EvaluationRequest(betons.train, val, (settings(),)) for val in (betons.val, betons.train)]
+    with pytest.raises(ConfigError, match=r"differ in val \(.*val.beton and .*train.beton\)"):
+        run_evaluations(requests)
+
+
 def test_no_networks_are_refused(betons: Any) -> None:
+    with pytest.raises(ConfigError, match="no sets"):
+        run_evaluations([])
     with pytest.raises(ConfigError, match="no networks"):
         evaluate_together(betons.train, betons.val, [])
 

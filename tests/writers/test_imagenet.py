@@ -289,7 +289,7 @@ def test_a_damaged_devkit(recipe, tmp_path, data):
         (
             None,
             "train/goldfish/x.JPEG",
-            "train: 'goldfish' is no class of ImageNet-1K, expected folders called as Word",
+            "train: 'goldfish' is not a class of ImageNet-1K; expected folders named by Word",
         ),
         (None, f"val/{WNIDS[0]}/more.JPEG", f"val: class {WNIDS[0]} has 3 images, expected 2: 1 too many"),
         (

@@ -97,7 +97,7 @@ def test_other_numbers_of_repeated_pictures_are_a_warning(recipe, source, tmp_pa
         (f"train/{WNIDS[1]}/images", f"class '{WNIDS[1]}' has no images .1 other files"),
         ("val/images/val_3.JPEG", f"class {WNIDS[1]} has 1 images, expected 2: 1 missing"),
         ("val", "holds no folder val, expected tiny-imagenet-200"),
-        ("val/val_annotations.txt", "val: class folders|'images' is no class of Tiny ImageNet"),
+        ("val/val_annotations.txt", "val: class folders|'images' is not a class of Tiny ImageNet"),
     ],
 )
 def test_incomplete_sets_are_refused(recipe, source, tmp_path, remove, words):

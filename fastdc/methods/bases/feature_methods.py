@@ -195,7 +195,7 @@ class FeatureMethod(Method[ConfigT]):
         Raises:
             MethodError: the training set cannot serve `ipc`.
         """
-        check_budget(self, config, context.classes, context.counts, ipc)
+        check_budget(self, config, context.classes, context.counts, ipc, context.image_size)
         return ipc if self.class_balanced(config) else ipc * len(context.classes)
 
 

@@ -162,13 +162,17 @@ class Method(ABC, Generic[ConfigT]):
     def training_crop(self, config: ConfigT) -> TileCrop:
         """Return the crops that training takes of the stored images, before the images exist.
 
-        A method whose sets carry their own hints must return the same rule here. `check_compressed` compares the
-        number of views.
+        A method whose sets carry their own hints must return the same rule here; of a grid that is chosen with the
+        set, the smallest. `check_compressed` compares the number of views, on which a plan depends.
         """
         return tile_crop(config.augment or PROTOCOL, {})
 
-    def images_needed(self, config: ConfigT, ipc: int) -> int:
-        """Return the number of source images per class that `ipc` takes; a sweep checks it before any work."""
+    def images_needed(self, config: ConfigT, ipc: int, image_size: int) -> int:
+        """Return the number of source images per class that `ipc` takes; a sweep checks it before any work.
+
+        Args:
+            image_size: side of the stored images in pixels, on which the number of tiles may depend.
+        """
         return ipc
 
     def class_balanced(self, config: ConfigT) -> bool:
@@ -258,15 +262,17 @@ class Method(ABC, Generic[ConfigT]):
 
 
 def budget_problem(
-    method: Method[ConfigT], config: ConfigT, classes: Sequence[str], counts: Sequence[int], ipc: int
+    method: Method[ConfigT], config: ConfigT, classes: Sequence[str], counts: Sequence[int], ipc: int, image_size: int
 ) -> str | None:
     """Return the reason why a training set cannot serve `ipc` images per class, or None if it can.
 
     Args:
         classes: names of the training set's classes.
         counts: number of training images of each class.
+        image_size: side of the stored images in pixels.
     """
-    return shortage(classes, counts, ipc, method.images_needed(config, ipc), method.class_balanced(config))
+    needed = method.images_needed(config, ipc, image_size)
+    return shortage(classes, counts, ipc, needed, method.class_balanced(config))
 
 
 def shortage(classes: Sequence[str], counts: Sequence[int], ipc: int, needed: int, balanced: bool) -> str | None:
@@ -287,13 +293,13 @@ def shortage(classes: Sequence[str], counts: Sequence[int], ipc: int, needed: in
 
 
 def check_budget(
-    method: Method[ConfigT], config: ConfigT, classes: Sequence[str], counts: Sequence[int], ipc: int
+    method: Method[ConfigT], config: ConfigT, classes: Sequence[str], counts: Sequence[int], ipc: int, image_size: int
 ) -> None:
-    """Refuse a budget that the training set cannot serve.
+    """Refuse a budget that the training set cannot serve; see `budget_problem`.
 
     Raises:
         MethodError: a class, or the set as a whole, has fewer images than needed.
     """
-    problem = budget_problem(method, config, classes, counts, ipc)
+    problem = budget_problem(method, config, classes, counts, ipc, image_size)
     if problem is not None:
         raise MethodError(f"method {method.info.name}: {problem}; lower --ipc or add images")

@@ -12,6 +12,7 @@ from fastdc.common.keys import derive_seed
 from fastdc.methods.bases.method import MethodContext
 from fastdc.methods.bases.selection import drawn_of_classes, members_of
 from fastdc.methods.bases.teacher_losses import Indices, Losses, scored_once
+from fastdc.recover.recovery_recipe import LARGE_SIDE
 
 if TYPE_CHECKING:
     from fastdc.loader import ViewRequest
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 RDED_POOL, RDED_CROPS = 300, 5
 """Candidates in RDED's published scripts: images per class, and crops of each."""
-SMALLEST_TILED = 128
-"""Smallest side, in pixels, at which the papers tile 2 x 2 patches; RDED's scripts keep one patch at 64 and 32 px."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,26 @@ class Patches:
 
 
 def tiles_per_side(factor: int | None, image_size: int) -> int:
-    """Return `factor`, or the papers' value for images of this side if `factor` is None."""
-    return factor or (2 if image_size >= SMALLEST_TILED else 1)
+    """Return `factor`, or the papers' value for images of this side if `factor` is None.
+
+    RDED's scripts tile 2 x 2 patches for ImageNet, and keep one patch at 64 and 32 px.
+    """
+    return factor or (2 if image_size >= LARGE_SIDE else 1)
+
+
+def crop_visits(
+    train_images: int, classes: int, images: int, *, pool: int = RDED_POOL, crops: int = RDED_CROPS
+) -> float:
+    """Estimate a teacher's visits to every crop of the pools, as `Method.network_visits` counts them.
+
+    Args:
+        train_images: number of images in the training set.
+        classes: number of its classes.
+        images: fewest images that the pools hold in total.
+        pool: images that a class's pool holds if the class has as many.
+        crops: candidates per image.
+    """
+    return min(train_images, max(pool * classes, images)) * crops / 3
 
 
 def random_pools(context: MethodContext, size: int, seed: int) -> list[Indices]:
@@ -120,7 +137,7 @@ def check_pools(name: str, context: MethodContext, pools: Sequence[Indices], nee
         if pool.size < needed:
             raise MethodError(
                 f"{name}: class '{context.classes[label]}' has {pool.size} images to choose from, {needed} {what} "
-                "are needed; lower --ipc or the tiles per side (factor), or add images"
+                "are needed; lower --ipc or add images"
             )
 
 

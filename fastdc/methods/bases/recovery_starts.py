@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from fastdc.teachers.network import Teacher
 
 Pixels = NDArray[np.uint8]
+EASY_POOL, EASY_CROPS = 300, 4
+"""Candidates in EDC's published scripts: easiest images per class, and crops of each."""
 
 
 class Start(NamedTuple):
@@ -95,8 +97,8 @@ def easy_mosaics(
     ipc: int,
     seed: int,
     *,
-    pool: int = 300,
-    crops: int = 4,
+    pool: int = EASY_POOL,
+    crops: int = EASY_CROPS,
     factor: int | None = None,
     again: bool = False,
 ) -> Start:

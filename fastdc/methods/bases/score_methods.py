@@ -79,7 +79,7 @@ class ScoreMethod(Method[ConfigT]):
 
     def compress(self, context: MethodContext, config: ConfigT, ipc: int, seed: int) -> Compressed:
         """Keep the chosen images whole; `details` holds the range of their scores."""
-        check_budget(self, config, context.classes, context.counts, ipc)
+        check_budget(self, config, context.classes, context.counts, ipc, context.image_size)
         scores = self.scores(context, config) if context.scores is None else context.scores
         return kept_images(context, self.choose(context, config, scores, ipc, seed), scores)
 
@@ -207,6 +207,11 @@ def mean_over_runs(
     for observation in observations:
         total += run_scores(observation)
     return total / len(observations)
+
+
+def difficulty_log(*names: Difficulty) -> int:
+    """Return the fewest epochs from which `difficulty_scores` gives every one of these scores."""
+    return EL2N_EPOCHS if "el2n" in names else 0
 
 
 def difficulty_scores(

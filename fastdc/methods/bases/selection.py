@@ -44,9 +44,9 @@ def select(
         int64 [ipc * C]. Ties go to the lower index. If balanced, the result is grouped by class, in class order.
 
     Raises:
-        MethodError: an argument is invalid: shapes differ, a score is NaN or infinite, a label is negative or no
-            integer, ipc is no integer or below 1, or keep is unknown. Also if a class (or the set) has fewer images
-            than requested.
+        MethodError: an argument is invalid: shapes differ, a score is NaN or infinite, a label is negative or not
+            an integer, ipc is not an integer or is below 1, or keep is unknown. Also if a class (or the set) has fewer
+            images than requested.
     """
     ipc = _check_request(ipc, keep)
     values, classes = _checked(scores, labels)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.common.errors import ConfigError
+from fastdc.common.errors import ConfigError, MethodError
 from fastdc.common.keys import file_key
 from fastdc.common.settings import parse_settings
 from fastdc.methods.bases.method import Lists, MethodContext
@@ -201,12 +201,18 @@ def ranking_of(method: str, text: str, settings: dict[str, Any]) -> Ranking:
     name, *parts = text.split("+")
     from fastdc.methods import get_method  # avoids a cycle: the registry imports the methods that import this file
 
-    scorer = get_method(name)
+    try:
+        scorer = get_method(name)
+    except (ConfigError, MethodError) as error:
+        raise ConfigError(f"method {method}: score={text}: {error}") from error
     if not isinstance(scorer, ScoreMethod):
         raise ConfigError(f"method {method}: score={text}: ranks no images by a score; take {FORMS}")
     if name == EL2N:
         if parts:
-            raise ConfigError(f"method {method}: score={text}: first_epoch and last_epoch are settings of {method}")
+            raise ConfigError(
+                f"method {method}: score={text}: {EL2N} takes no settings here; set first_epoch and last_epoch of "
+                f"{method} itself, and leave others out"
+            )
         return MethodRanking(scorer, scorer.configure(settings), {}, window=True)
     return _method_ranking(method, text, scorer, parts)
 

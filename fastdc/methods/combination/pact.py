@@ -94,9 +94,14 @@ class PACT(Method[PACTConfig]):
         """Return nothing, because there is no paper from which to infer."""
         return ()
 
-    def images_needed(self, config: PACTConfig, ipc: int) -> int:
+    def images_needed(self, config: PACTConfig, ipc: int, image_size: int) -> int:
         """Return grid**2 sources for each stored image; for the smallest grid if the grid is chosen later."""
         return ipc * (config.grid or GRIDS[0]) ** 2
+
+    def training_crop(self, config: PACTConfig) -> TileCrop:
+        """Return the crops inside tiles of the smallest grid, or those of the settings."""
+        own = TileCrop(config.grid or GRIDS[0])
+        return own if config.augment is None else super().training_crop(config)
 
     def observed(self, config: PACTConfig) -> bool:
         """Return whether the method reads EL2N."""
@@ -119,7 +124,7 @@ class PACT(Method[PACTConfig]):
 
         `store_mosaics` refuses a mosaic that exceeds these bytes even at the lowest JPEG quality.
         """
-        check_budget(self, config, context.classes, context.counts, ipc)
+        check_budget(self, config, context.classes, context.counts, ipc, context.image_size)
         budget = plain_bytes(context, ipc, seed, config.budget) // (ipc * len(context.classes))
         sources, mosaic, quality = self._packed(context, config, ipc, seed, budget)
         return Compressed(

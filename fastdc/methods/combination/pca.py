@@ -157,7 +157,7 @@ class PCA(Method[PCAConfig]):
         unread = config.unread
         return tuple(name for name in super().inferred(config, image_size) if name not in unread)
 
-    def images_needed(self, config: PCAConfig, ipc: int) -> int:
+    def images_needed(self, config: PCAConfig, ipc: int, image_size: int) -> int:
         """Return grid**2 sources for each stored image."""
         return ipc * config.grid**2
 
@@ -199,7 +199,7 @@ class PCA(Method[PCAConfig]):
 
     def compress(self, context: MethodContext, config: PCAConfig, ipc: int, seed: int) -> Compressed:
         """Choose sources and tile them into `ipc` mosaics of every class."""
-        check_budget(self, config, context.classes, context.counts, ipc)
+        check_budget(self, config, context.classes, context.counts, ipc, context.image_size)
         scores = self.scores(context, config) if context.scores is None else context.scores
         tiles = config.grid**2
         pools = _sources(context, config, scores, ipc * tiles, derive_seed(seed, "pca window"))

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import MethodContext
-from fastdc.methods.bases.method_config import Keep, inferred_settings
-from fastdc.methods.bases.patches import best_of_classes
+from fastdc.methods.bases.method_config import Keep
+from fastdc.methods.bases.patches import RDED_POOL, best_of_classes
 from fastdc.methods.distillation.rded import PatchConfig, PatchMethod
 from fastdc.methods.pruning.cad_prune import METHOD as CAD_PRUNE
 from fastdc.methods.pruning.cad_prune import CADConfig, CADSettings
@@ -26,7 +26,7 @@ class CA2DConfig(CADSettings, PatchConfig):
 
     later_settings: ClassVar[tuple[str, ...]] = (*PatchConfig.later_settings, "reading")
 
-    pool: int = Field(300, ge=1, description="inferred")
+    pool: int = Field(RDED_POOL, ge=1, description="inferred")
     keep: Keep = "hard"
 
     def pruning(self) -> CADConfig:
@@ -68,9 +68,9 @@ class CA2D(PatchMethod[CA2DConfig]):
         # `best_of_classes` keeps the lowest values.
         return best_of_classes(context, -scores if config.keep == "hard" else scores, size)
 
-    def more_details(self, config: CA2DConfig) -> dict[str, Any]:
+    def more_details(self, config: CA2DConfig, image_size: int) -> dict[str, Any]:
         """Return the inferred settings with their values."""
-        return {"inferred": {name: getattr(config, name) for name in inferred_settings(CA2DConfig)}}
+        return {"inferred": {name: getattr(config, name) for name in self.inferred(config, image_size)}}
 
 
 METHOD = CA2D()

@@ -12,9 +12,10 @@ from fastdc.common.keys import derive_seed
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import Compressed, MethodContext, Mosaic, check_budget
 from fastdc.methods.bases.mosaics import make_mosaics
-from fastdc.methods.bases.patches import SMALLEST_TILED, by_pool, random_pools
+from fastdc.methods.bases.patches import by_pool, random_pools
 from fastdc.methods.bases.teacher_losses import image_losses, teaching_of
 from fastdc.methods.bases.teacher_methods import TeacherConfig, TeacherMethod
+from fastdc.recover.recovery_recipe import LARGE_SIDE
 
 PAPER_POOL = 300
 """Candidate images per class of the published scripts."""
@@ -44,7 +45,9 @@ class CIMConfig(TeacherConfig):
 
     def shorter_side(self, size: int) -> int:
         """Return `resize`, or the scripts' value for images stored at `size` px."""
-        return self.resize or (round(size * 256 / 224) if size >= SMALLEST_TILED else size)
+        from fastdc.loader.view_settings import validation_side  # its package imports torch
+
+        return self.resize or (validation_side(size) if size >= LARGE_SIDE else size)
 
     @property
     def tile_crop(self) -> TileCrop:
@@ -71,9 +74,13 @@ class CIM(TeacherMethod[CIMConfig]):
         "cim", "CIM (selection, combination)", "distillation", "shang2026cim", needs=("teacher",), stochastic=True
     )
 
-    def images_needed(self, config: CIMConfig, ipc: int) -> int:
+    def images_needed(self, config: CIMConfig, ipc: int, image_size: int) -> int:
         """Return `ipc` times the number of tiles."""
         return ipc * config.grid**2
+
+    def training_crop(self, config: CIMConfig) -> TileCrop:
+        """Return the crops of the mosaics, or those of the settings."""
+        return config.tile_crop if config.augment is None else super().training_crop(config)
 
     def network_visits(self, config: CIMConfig, images: int, train_images: int, image_size: int, classes: int) -> float:
         """Count one forward pass of every pooled image through every teacher."""
@@ -90,10 +97,10 @@ class CIM(TeacherMethod[CIMConfig]):
     def compress(self, context: MethodContext, config: CIMConfig, ipc: int, seed: int) -> Compressed:
         """Choose and tile `ipc` mosaics of every class."""
         name = self.info.name
-        check_budget(self, config, context.classes, context.counts, ipc)
+        check_budget(self, config, context.classes, context.counts, ipc, context.image_size)
         teachers, side = teaching_of(context, name).teachers, config.shorter_side(context.image_size)
         # The seed of `rded`'s pool, so that both methods choose from the same candidates.
-        size = max(config.pool, self.images_needed(config, ipc))
+        size = max(config.pool, self.images_needed(config, ipc, context.image_size))
         pools = random_pools(context, size, derive_seed(seed, "patch pool"))
         every = np.concatenate(pools)
         losses = image_losses(context, teachers, config.batch_size, name, resize=side, samples=every)

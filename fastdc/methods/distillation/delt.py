@@ -1,5 +1,7 @@
 """DELT: starts of medium difficulty, optimised in groups that join one after another (Shen et al., CVPR 2025)."""
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from fastdc.methods.bases.literature import cited
@@ -23,6 +25,8 @@ class DELTConfig(RecoverConfig):
             the last for 1 / rounds of them.
         milestone: share of the iterations over which the smallest crop area falls to `crop_min`, as in CDA.
     """
+
+    reads_fit: ClassVar[bool] = True
 
     rounds: int | None = Field(None, ge=1)
     milestone: float | None = Field(None, ge=0, le=1)
@@ -52,9 +56,13 @@ class DELT(RecoverMethod[DELTConfig]):
         inferred={"paper64": INFERRED, "paper32": INFERRED},
     )
 
-    def images_needed(self, config: DELTConfig, ipc: int) -> int:
+    def images_needed(self, config: DELTConfig, ipc: int, image_size: int) -> int:
         """Return `ipc`: one start image for each stored image."""
         return ipc
+
+    def start_visits(self, config: DELTConfig, images: int, train_images: int, image_size: int, classes: int) -> float:
+        """Count one forward pass of every training image through the first teacher."""
+        return train_images / 3
 
     def start(self, context: MethodContext, config: DELTConfig, ipc: int, seed: int) -> Start:
         """Return images around the class's median of the first teacher's confidence, the nearest first."""

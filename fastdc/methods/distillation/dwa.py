@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -39,6 +39,8 @@ class DWAConfig(RecoverConfig):
         radius: rho, total length of these steps in weight space.
     """
 
+    reads_fit: ClassVar[bool] = True
+
     fit: Fit = "squash"
     steps: int | None = Field(None, ge=0)
     radius: float | None = Field(None, gt=0)
@@ -72,7 +74,7 @@ class DWA(RecoverMethod[DWAConfig, DWARecipe]):
         paper32=DWARecipe(iterations=1000, variance_weight=11.0, crop_min=1.0, flip=False, jitter=4, steps=12),
     )
 
-    def images_needed(self, config: DWAConfig, ipc: int) -> int:
+    def images_needed(self, config: DWAConfig, ipc: int, image_size: int) -> int:
         """Return `ipc`: one start image for each stored image."""
         return ipc
 

@@ -1,19 +1,23 @@
 """EDC: elucidating the design space of dataset condensation (Shao, Zhou, Chen & Shen, NeurIPS 2024)."""
 
 from types import MappingProxyType
-from typing import Literal
+from typing import ClassVar, Literal
 
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import MethodContext
 from fastdc.methods.bases.method_config import Fit
-from fastdc.methods.bases.patches import tiles_per_side
+from fastdc.methods.bases.patches import crop_visits, tiles_per_side
 from fastdc.methods.bases.recovery_methods import RecoverMethod
-from fastdc.methods.bases.recovery_starts import Start, easy_mosaics, images_again, mirrored
+from fastdc.methods.bases.recovery_starts import (
+    EASY_CROPS,
+    EASY_POOL,
+    Start,
+    easy_mosaics,
+    images_again,
+    mirrored,
+)
 from fastdc.methods.distillation.gvbsm import ConvolutionConfig, ConvolutionRecipe
 from fastdc.recover.recovery_recipe import ClassVariance, MatchingSpec, Presets, StatisticsSpec
-
-EASY_POOL = 300
-"""Number of easiest images per class that are cropped."""
 
 
 class EDCConfig(ConvolutionConfig):
@@ -26,6 +30,8 @@ class EDCConfig(ConvolutionConfig):
         statistics: `exact` gives a class the variance E[x^2] - E[x]^2 over all its images. `released` omits the
             variance between images, as the authors' code does.
     """
+
+    reads_fit: ClassVar[bool] = True
 
     fit: Fit = "squash"
     shuffle: Literal["released", "paper"] = "released"
@@ -78,9 +84,16 @@ class EDC(RecoverMethod[EDCConfig, ConvolutionRecipe]):
         paper32=small_recipe(),
     )
 
-    def images_needed(self, config: EDCConfig, ipc: int) -> int:
+    def images_needed(self, config: EDCConfig, ipc: int, image_size: int) -> int:
         """Return `ipc`: an image gives 4 crops, as many as a mosaic has tiles. Below 128 px one image would do."""
         return ipc
+
+    def start_visits(self, config: EDCConfig, images: int, train_images: int, image_size: int, classes: int) -> float:
+        """Count, from 128 px on, every training image and then the crops of the easiest."""
+        if tiles_per_side(None, image_size) == 1:
+            return 0.0
+        crops = crop_visits(train_images, classes, images, pool=EASY_POOL, crops=EASY_CROPS)
+        return (train_images / 3 + crops) * len(self.teachers(config))
 
     def start(self, context: MethodContext, config: EDCConfig, ipc: int, seed: int) -> Start:
         """Return mosaics of the easiest crops of a class's 300 easiest images; below 128 px, random training images."""

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import MethodContext
+from fastdc.methods.bases.patches import crop_visits, tiles_per_side
 from fastdc.methods.bases.recovery_methods import RecoverConfig, RecoverMethod
 from fastdc.methods.bases.recovery_starts import Start, medium_mosaics
 from fastdc.recover.recovery_recipe import Presets, Recipe
@@ -57,9 +58,14 @@ class FADRM(RecoverMethod[FADRMConfig]):
         """Return FADRM+'s presets if several teachers take turns, else FADRM's."""
         return SEVERAL if len(self.teachers(config)) > 1 else self.presets
 
-    def images_needed(self, config: FADRMConfig, ipc: int) -> int:
-        """Return the minimum, one image per stored image; from 128 px on, a mosaic needs 4."""
-        return ipc
+    def images_needed(self, config: FADRMConfig, ipc: int, image_size: int) -> int:
+        """Return one image for each patch of the starts."""
+        return ipc * tiles_per_side(None, image_size) ** 2
+
+    def start_visits(self, config: FADRMConfig, images: int, train_images: int, image_size: int, classes: int) -> float:
+        """Count RDED's passes over its pool."""
+        patches = images * tiles_per_side(None, image_size) ** 2
+        return crop_visits(train_images, classes, patches) * len(self.teachers(config))
 
     def start(self, context: MethodContext, config: FADRMConfig, ipc: int, seed: int) -> Start:
         """Return 2 x 2 mosaics of medium patches; below 128 px, single patches."""

@@ -56,12 +56,6 @@ class LPLD(RecoverMethod[LPLDConfig]):
         """Return matching against the class's statistics in place of the running ones."""
         return MatchingSpec(variance_weight=recipe.variance_weight, statistics="class")
 
-    def network_visits(
-        self, config: LPLDConfig, images: int, train_images: int, image_size: int, classes: int
-    ) -> float:
-        """Add one pass over the training set to the family's estimate."""
-        return super().network_visits(config, images, train_images, image_size, classes) + train_images / 3
-
     def statistics(self, config: LPLDConfig, recipe: Recipe, image_size: int) -> StatisticsSpec:
         """Return the statistics of every class, in one pass over the training set."""
         return StatisticsSpec(image_size, class_variance=config.statistics)

@@ -2,17 +2,25 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from typing_extensions import TypeVar
 
 from fastdc.common.keys import derive_seed
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import Compressed, MethodContext, check_budget
-from fastdc.methods.bases.patches import RDED_CROPS, RDED_POOL, CropLaw, best_crop_patches, random_pools, tiles_per_side
+from fastdc.methods.bases.patches import (
+    RDED_CROPS,
+    RDED_POOL,
+    CropLaw,
+    best_crop_patches,
+    crop_visits,
+    random_pools,
+    tiles_per_side,
+)
 from fastdc.methods.bases.teacher_losses import teaching_of
 from fastdc.methods.bases.teacher_methods import TeacherConfig, TeacherMethod
 
@@ -21,6 +29,7 @@ class PatchConfig(TeacherConfig):
     """Settings of RDED; defaults are those of the published scripts.
 
     Attributes:
+        fit: not available; patches are square.
         pool: candidate images per class; all images if a class has fewer, more if the mosaics need them.
         crops: candidate crops per image.
         min_scale: smallest area of a crop, as a share of the image's; the largest is the whole image.
@@ -34,6 +43,11 @@ class PatchConfig(TeacherConfig):
     factor: int | None = Field(None, ge=1, le=8)
     batch_size: int = Field(256, ge=1)
 
+    @model_validator(mode="after")
+    def _fit_is_read(self) -> Self:
+        self.refuse_unread({"fit": "in mosaics of square crops"})
+        return self
+
 
 PatchT = TypeVar("PatchT", bound=PatchConfig, default=PatchConfig)
 
@@ -41,15 +55,15 @@ PatchT = TypeVar("PatchT", bound=PatchConfig, default=PatchConfig)
 class PatchMethod(TeacherMethod[PatchT]):
     """Base of the methods that tile the best crops of a pool of real images; a subclass may override `pools`."""
 
-    def images_needed(self, config: PatchT, ipc: int) -> int:
-        """Return one image for each patch; the minimum if the factor depends on the stored side."""
-        return ipc * (config.factor or 1) ** 2
+    def images_needed(self, config: PatchT, ipc: int, image_size: int) -> int:
+        """Return one image for each patch."""
+        return ipc * tiles_per_side(config.factor, image_size) ** 2
 
     def network_visits(self, config: PatchT, images: int, train_images: int, image_size: int, classes: int) -> float:
         """Count one forward pass of every crop of the pool through every teacher."""
         needed = images * tiles_per_side(config.factor, image_size) ** 2
-        pool = min(train_images, max(config.pool * classes, needed))
-        return pool * config.crops * len(self.teachers(config)) / 3
+        visits = crop_visits(train_images, classes, needed, pool=config.pool, crops=config.crops)
+        return visits * len(self.teachers(config))
 
     def reductions(self, config: PatchT, image_size: int) -> tuple[str, ...]:
         """Name a pool or a number of crops smaller than the scripts'."""
@@ -66,7 +80,7 @@ class PatchMethod(TeacherMethod[PatchT]):
 
     def compress(self, context: MethodContext, config: PatchT, ipc: int, seed: int) -> Compressed:
         """Choose patches and tile them into `ipc` mosaics of every class."""
-        check_budget(self, config, context.classes, context.counts, ipc)
+        check_budget(self, config, context.classes, context.counts, ipc, context.image_size)
         name, factor = self.info.name, tiles_per_side(config.factor, context.image_size)
         patches, losses = best_crop_patches(
             context,
@@ -83,10 +97,10 @@ class PatchMethod(TeacherMethod[PatchT]):
             sources=patches.samples,
             images=partial(patches.mosaics, context),
             details={"factor": factor, "loss_min": float(losses.min()), "loss_max": float(losses.max())}
-            | self.more_details(config),
+            | self.more_details(config, context.image_size),
         )
 
-    def more_details(self, config: PatchT) -> dict[str, Any]:
+    def more_details(self, config: PatchT, image_size: int) -> dict[str, Any]:
         """Return further facts for the manifest."""
         return {}
 

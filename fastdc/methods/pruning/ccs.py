@@ -10,7 +10,7 @@ from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import MethodContext
 from fastdc.methods.bases.method_config import MethodConfig
 from fastdc.methods.bases.score_formulas import Difficulty, Scores
-from fastdc.methods.bases.score_methods import EL2N_EPOCHS, ScoreMethod, difficulty_scores
+from fastdc.methods.bases.score_methods import ScoreMethod, difficulty_log, difficulty_scores
 from fastdc.methods.bases.selection import members_of
 from fastdc.observe.dynamics_log import Observation
 from fastdc.observe.record_needs import WHOLE_SCHEDULE
@@ -64,7 +64,11 @@ class CCS(ScoreMethod[CCSConfig]):
         """Return `last_epoch`, at least EL2N's window if EL2N is the score, or the whole schedule."""
         if config.last_epoch is None:
             return WHOLE_SCHEDULE
-        return max(config.last_epoch, EL2N_EPOCHS if config.score == "el2n" else 0)
+        return max(config.last_epoch, difficulty_log(config.score))
+
+    def shortest_log(self, config: CCSConfig) -> int:
+        """Return EL2N's window if EL2N is the score."""
+        return difficulty_log(config.score)
 
     def run_scores(self, observation: Observation, config: CCSConfig) -> Scores:
         """Return the score that the strata divide, in one run, float64 [N]; high = hard (AUM is negated)."""

@@ -2,18 +2,18 @@
 
 import math
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fastdc.methods.bases.feature_methods import FeatureMethod, GeometryConfig, Group, groups_of, per_group
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import Compressed, MethodContext
 from fastdc.methods.bases.method_config import Keep
 from fastdc.methods.bases.score_formulas import Difficulty
-from fastdc.methods.bases.score_methods import difficulty_scores
+from fastdc.methods.bases.score_methods import difficulty_log, difficulty_scores
 from fastdc.methods.bases.selection import kept_images
 
 FLOOR = 1e-7
@@ -55,6 +55,11 @@ class D2Config(GeometryConfig):
     normalise: bool = False
     balanced: bool = Field(True, description="inferred")
 
+    @model_validator(mode="after")
+    def _mis_score_is_read(self) -> Self:
+        self.refuse_unread({} if self.mis_ratio else {"mis_score": "with mis_ratio=0, which drops no image"})
+        return self
+
 
 class D2(FeatureMethod[D2Config]):
     r"""Choose images greedily by scores that pass between neighbours.
@@ -75,6 +80,10 @@ class D2(FeatureMethod[D2Config]):
 
     info = cited("d2", "D2 pruning", "pruning", "maharana2024d2", needs=("dynamics", "features"))
     version = 2  # 1: directed graph over normalised features, hard images first
+
+    def shortest_log(self, config: D2Config) -> int:
+        """Return EL2N's window if EL2N is one of the scores."""
+        return difficulty_log(config.score, config.mis_score)
 
     def compress(self, context: MethodContext, config: D2Config, ipc: int, seed: int) -> Compressed:
         """Choose `ipc` images of every class (or ipc * classes of all), in order of choice."""

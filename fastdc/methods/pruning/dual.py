@@ -42,6 +42,7 @@ class DualConfig(LogConfig):
     def _one_rule(self) -> Self:
         if self.sampling and self.keep == "easy":
             raise ValueError("keep=easy needs sampling=false: sampling prefers high scores by its own rule")
+        self.refuse_unread({} if self.sampling else {"exponent": "with sampling=false"})
         return self
 
 

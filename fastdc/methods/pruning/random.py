@@ -23,7 +23,7 @@ class Random(Method):
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
         """Draw `ipc` images of every class by `seed`."""
-        check_budget(self, config, context.classes, context.counts, ipc)
+        check_budget(self, config, context.classes, context.counts, ipc, context.image_size)
         chosen = random_balanced(context.labels, len(context.classes), ipc, derive_seed(seed, "random subset"))
         return kept_images(context, chosen)
 

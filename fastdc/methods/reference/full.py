@@ -28,7 +28,7 @@ class Full(Method):
         whole_set=True,
     )
 
-    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+    def images_needed(self, config: MethodConfig, ipc: int, image_size: int) -> int:
         """Return 1: the whole set has no budget."""
         return 1
 

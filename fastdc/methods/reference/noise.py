@@ -1,22 +1,33 @@
 """Pure noise: images without content of the training set, so that a network can learn only from the labels."""
 
 from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from fastdc.common.keys import derive_seed
+from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import Compressed, Method, MethodContext
 from fastdc.methods.bases.method_config import MethodConfig
 
-MEAN = (0.485, 0.456, 0.406)
-"""ImageNet's mean of red, green and blue, on the scale 0..1; equals `fastdc.common.normalisation.IMAGENET_MEAN`."""
-STD = (0.229, 0.224, 0.225)
-"""ImageNet's standard deviation, likewise; equals `fastdc.common.normalisation.IMAGENET_STD`."""
+
+class NoiseConfig(MethodConfig):
+    """Settings of pure noise.
+
+    Attributes:
+        fit: not available; noise has no source images.
+    """
+
+    @model_validator(mode="after")
+    def _fit_is_read(self) -> Self:
+        self.refuse_unread({"fit": "in noise, which has no source images"})
+        return self
 
 
-class Noise(Method):
+class Noise(Method[NoiseConfig]):
     r"""Draw every pixel and channel from N(ImageNet's mean, its std^2), clipped to valid levels.
 
     This is standard normal noise in the space of a network's input, the state of SRe2L's recovery before its first
@@ -31,11 +42,11 @@ class Noise(Method):
 
     info = cited("noise", "Pure noise", "reference", "xiao2025rethinking", stochastic=True)
 
-    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+    def images_needed(self, config: NoiseConfig, ipc: int, image_size: int) -> int:
         """Return 0: noise has no sources."""
         return 0
 
-    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+    def compress(self, context: MethodContext, config: NoiseConfig, ipc: int, seed: int) -> Compressed:
         """Make `ipc` noise images of every class; image i depends only on `seed` and i."""
         labels = np.repeat(np.arange(len(context.classes), dtype=np.int64), ipc)
         root, side = derive_seed(seed, "noise images"), context.image_size
@@ -53,7 +64,7 @@ def noise_images(count: int, side: int, seed: int) -> Iterator[NDArray[np.uint8]
         side: pixels.
         seed: already derived for this purpose.
     """
-    mean, std = np.array(MEAN), np.array(STD)
+    mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
     for number in range(count):
         generator = np.random.Generator(np.random.PCG64([seed, number]))
         levels = 255 * (mean + std * generator.standard_normal((side, side, 3)))

@@ -67,7 +67,8 @@ def observer_bytes(plan: Plan, todo: Iterable[Cell], observers: Sequence[tuple["
     for observer, epochs in observers:
         if observer == plan.observer:  # the other networks are teachers, of which only the weights are kept
             outputs = 2 * len(plan.train.classes) * needs.outputs
-            rolling = (4 * needs.tdds + 4 * len(plan.train.classes)) * (needs.tdds > 0)
+            followed = needs.tdds_epochs(observer.epochs)
+            rolling = (4 * followed + 4 * len(plan.train.classes)) * (followed > 0)
             total += images * (LOG_BYTES * epochs + FINAL_BYTES * needs.final + outputs + rolling)
     return total
 

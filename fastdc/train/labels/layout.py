@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastdc.common.errors import ConfigError
 from fastdc.common.keys import derive_seed
+from fastdc.nn.step_sizes import step_sizes
 from fastdc.train.protocols import Protocol
 
 LOGIT_BYTES = 2
@@ -62,14 +63,6 @@ def row_type(topk: int | None, classes: int) -> np.dtype[np.void]:
         raise ConfigError(f"label_topk={topk}: the data has {classes} classes, expected at most as many")
     index = next(kind for kind in ("<u1", "<u2", "<u4") if classes <= np.iinfo(kind).max + 1)
     return np.dtype([("logits", "<f2", (topk,)), ("classes", index, (topk,))])
-
-
-def step_sizes(images: int, batch_size: int) -> list[int]:
-    """Return the images in each step of an epoch; a last step of one image joins the step before, as in `nn.fit`."""
-    sizes = [batch_size] * (images // batch_size) + [images % batch_size] * (images % batch_size > 0)
-    if len(sizes) > 1 and sizes[-1] == 1 < sizes[-2]:
-        sizes[-2:] = [sizes[-2] + 1]
-    return sizes
 
 
 class Place(NamedTuple):

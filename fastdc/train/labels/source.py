@@ -29,8 +29,10 @@ class LabelSource:
     """Factory of the labels of all trainings on one subset; it keeps files of stored labels open between them.
 
     Attributes:
-        stored: the subset's manifest. compute: device and precision.
-        teacher: the network that makes soft labels. root: folder of stored labels.
+        stored: the subset's manifest.
+        compute: device and precision.
+        teacher: the network that makes soft labels.
+        root: folder of stored labels.
     """
 
     stored: "Manifest"

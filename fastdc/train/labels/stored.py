@@ -7,10 +7,10 @@ are in `labels.part`, and `progress.json` counts the epochs that are safely on d
 The file is read by descriptor, not through a mapping: truncating a mapped file would kill the process.
 """
 
-import errno
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastdc.common.errors import LoaderError, OutputError
-from fastdc.common.files import existing_folder, sync_folder, write_atomic
+from fastdc.common.errors import LoaderError, OutputError, is_disk_full
+from fastdc.common.files import existing_folder, reserve, sync_folder, write_atomic
 from fastdc.common.locks import locked
 from fastdc.common.log import Progress, log_message, progress
 from fastdc.common.transfer import send
@@ -41,7 +41,9 @@ class LabelFile:
     """Complete file of stored labels.
 
     Attributes:
-        path: path of `labels.bin`. layout: its layout. sha256: hash of its content.
+        path: path of `labels.bin`.
+        layout: its layout.
+        sha256: hash of its content.
         seconds: time of the teacher's forward passes that made it.
     """
 
@@ -91,7 +93,7 @@ class StoredLabelling(Labelling):
         first, end = (int(row) * layout.row.itemsize for row in layout.first_rows[slot : slot + 2])
         data = os.pread(self._descriptor, end - first, first)  # has no file position that trainings could disturb
         if len(data) != end - first:
-            raise LoaderError(f"{self.file.path}: was cut short while it was read; run again, and it is made again")
+            raise LoaderError(f"{self.file.path}: was cut short while it was read; run again to remake it")
         return np.frombuffer(data, layout.row)
 
     def close(self) -> None:
@@ -217,7 +219,7 @@ class Relabelling:
 
     def finish(self, facts: dict[str, Any]) -> LabelFile:
         """Write `labels.json`, and rename the complete file to its final name."""
-        # labels.json goes first: without labels.bin beside it, `find_labels` takes the labels for missing.
+        # labels.json goes first: without labels.bin beside it, `find_labels` treats the labels as missing.
         sha256, seconds = _sha256(self.part), self.timed.seconds
         write_atomic(self.folder / "labels.json", _json({**facts, "sha256": sha256, "seconds": seconds}))
         os.replace(self.part, self.folder / "labels.bin")
@@ -234,20 +236,14 @@ def _make_folder(folder: Path) -> None:
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Create a file and allocate its space, so that a full disk fails before any work is done.
+    """Allocate the space of all labels before any work is done.
 
     Raises:
         OutputError: there is not enough space, or the file cannot be written.
     """
-    path.unlink(missing_ok=True)
     try:
-        with path.open("wb") as handle:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(handle.fileno(), 0, size)
-            else:  # macOS cannot allocate ahead: a full disk fails while writing
-                handle.truncate(size)
+        reserve(path, size)
     except OSError as error:
-        path.unlink(missing_ok=True)
         raise _full(path, size, error) from error
 
 
@@ -261,9 +257,8 @@ def _write_at(descriptor: int, data: bytes, place: int, path: Path) -> None:
 
 
 def _full(path: Path, size: int, error: OSError) -> OutputError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        status = os.statvfs(existing_folder(path.parent))
-        free = status.f_bavail * status.f_frsize
+    if is_disk_full(error):
+        free = shutil.disk_usage(existing_folder(path.parent)).free
         return OutputError(
             f"{path}: the labels take {size / 1e9:,.2f} GB, {free / 1e9:,.2f} GB of the disk are free; free space, "
             "or keep fewer with label_topk or label_ratio"
