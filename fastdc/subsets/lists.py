@@ -171,6 +171,15 @@ def _checked(index: int, line: Line, manifest: Manifest, labels: NDArray[np.int6
 
 
 def refuse_repeats(lines: Sequence[Line], found: NDArray[np.int64]) -> None:
+    """Refuse entries that name the same image.
+
+    Args:
+        lines: entries of the list.
+        found: image index of each, int64 [N].
+
+    Raises:
+        MethodError: an image is named twice; names both places.
+    """
     seen: dict[int, str] = {}
     for line, index in zip(lines, found.tolist(), strict=True):
         if seen.setdefault(index, line.where) != line.where:
