@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fastdc.common.errors import ConfigError
+from fastdc.common.plain_yaml import YamlFaultError, parse_yaml
 
 LONGEST_RANGE = 1000
 
@@ -112,13 +113,15 @@ def merge_settings(what: str, own: Mapping[str, Any], given: Mapping[str, Any]) 
 
 
 def parse_scalar(text: str, key: str) -> Any:
-    """Parse a plain YAML value: a scalar or a list.
+    """Parse a plain YAML value, a scalar or a list, by the rules of a sweep's file.
 
     Raises:
-        ConfigError: `text` is not YAML, or is a mapping.
+        ConfigError: `text` is not plain YAML, or is a mapping.
     """
     try:
-        value = yaml.safe_load(text)
+        value, _ = parse_yaml(text)
+    except YamlFaultError as fault:
+        raise ConfigError(f"setting '{key}={text}': {fault}") from fault
     except yaml.YAMLError as error:
         raise ConfigError(f"setting '{key}={text}': not a plain value; quote it or simplify it") from error
     if isinstance(value, dict):

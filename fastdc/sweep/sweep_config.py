@@ -11,10 +11,11 @@ from fastdc.beton.hints import Augment
 from fastdc.common.choices import EngineChoice, OrderName, Precision, Together
 from fastdc.common.errors import ConfigError
 from fastdc.common.log import log_message
+from fastdc.common.plain_yaml import Location
 from fastdc.common.settings import Settings, closest, expand_numbers, parse_settings, split_names
 from fastdc.subsets.external_names import external_names
 from fastdc.sweep.grid_values import nest_settings, split_each, split_protocols
-from fastdc.sweep.yaml_file import Location, read_yaml
+from fastdc.sweep.yaml_file import read_yaml
 from fastdc.track.trackers import check_trackers
 from fastdc.train.protocol_names import with_epochs
 
