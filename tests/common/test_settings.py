@@ -1,5 +1,7 @@
 """Typed settings and their one-line errors."""
 
+from typing import Any
+
 import pytest
 from pydantic import Field
 
@@ -19,6 +21,17 @@ def test_values_are_converted_and_frozen() -> None:
     assert (made.epochs, made.rate) == (7, 1e-3)
     with pytest.raises(ValueError, match="frozen"):
         made.epochs = 1  # type: ignore[misc]
+
+
+def test_yes_or_no_is_no_number_however_settings_are_made() -> None:
+    class Other(Settings):
+        limit: int | None = None
+        flip: bool | None = None
+        anything: Any = None
+
+    with pytest.raises(ValueError, match="found yes or no, expected a value"):
+        Other(limit=True)
+    assert Other(flip=True, anything=False).anything is False
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,6 @@ def differences(row: Row, again: Row) -> list[str]:
     ]
     curves: list[Sequence[dict[str, Any]]] = [each["detail"].get("curve", []) for each in (row, again)]
     first = next(((one or two)["epoch"] for one, two in zip_longest(*curves, fillvalue={}) if one != two), None)
-    faults += [] if first is None else [f"curve from epoch {first}"]
+    faults += [] if first is None else [f"curve from epoch {first + 1}"]  # entries count from 0
     faults += [] if row["detail"].get("per_class") == again["detail"].get("per_class") else ["accuracy of classes"]
     return faults
