@@ -1,5 +1,6 @@
 """Define the commands on bundles: bundle, reproduce."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,8 @@ def bundle(
     """
     from fastdc.sweep.bundle.pack_bundle import write_bundle
 
-    out = out or folder.absolute().with_name(f"{folder.absolute().name}.zip")
+    whole = Path(os.path.abspath(folder))  # `..` is replaced, a link keeps its name
+    out = out or whole.with_name(f"{whole.name}.zip")
     index = write_bundle(folder, out, with_subsets=with_subsets, force=force)
     counts = ", ".join(f"{count} {state}" for state, count in index.rows.items())
     print(f"{out}: {counts}; {len(index.files)} files, {out.stat().st_size / 1e3:,.0f} kB")

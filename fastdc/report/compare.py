@@ -184,10 +184,14 @@ def _why_none(groups: Sequence[Group], first: str, second: str, epoch: Epoch) ->
         if axis not in ("method", "ipc") and not set(values[0]) & set(values[1]):
             differ.append(f"{axis} {', '.join(values[0][:SHOWN])} and {', '.join(values[1][:SHOWN])}")
     if not differ:
-        differ = [
-            f"IPC {seed_text(row.ipc or 0 for row, _ in sides[0])} and {seed_text(row.ipc or 0 for row, _ in sides[1])}"
-        ]
+        differ = [" and ".join(_ipcs(row for row, _ in side) for side in sides)]
     return f"{named}: they were run with {plain('; '.join(differ))}; run both with the same seeds, protocol and network"
+
+
+def _ipcs(rows: Iterable[Row]) -> str:
+    """Return the images per class of a method's rows: `IPC 10, 50`, or `all images` for whole sets."""
+    numbers = {row.ipc for row in rows if row.ipc is not None}
+    return f"IPC {seed_text(numbers)}" if numbers else "all images"
 
 
 def _seeds(scores: dict[int, float]) -> str:
