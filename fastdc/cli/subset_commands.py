@@ -73,6 +73,7 @@ def observe(
 
 
 def compress(
+    context: typer.Context,
     method: Annotated[
         str,
         typer.Argument(metavar="METHOD", help="Name or variant (el2n[keep=hard]), from-list or from-scores."),
@@ -152,15 +153,16 @@ def compress(
     from fastdc.common.settings import parse_settings
 
     given, options = parse_settings(settings or []), dict[str, Any]()
+    unread: dict[str, Any] = {"--observer": observer, "--teacher-order": teacher_order}
+    unread |= {f"--{name}": _is_given(context, name) for name in ("seed", "workdir", "precision", "threads")}
     if method == "from-list":
-        unread: dict[str, Any] = {"--ipc": ipc, "--observer": observer, "--teacher-order": teacher_order}
-        unread |= {"--score": score, "--keep": keep, "--high": high}
+        unread |= {"--ipc": ipc, "--score": score, "--keep": keep, "--high": high}
         _refuse_unread(method, unread, "the list determines what is kept")
         source, train = _inputs(method, inputs, "LIST", "TRAIN.beton")
         _compress_list(source, train, out, image_size, given, index_order or "imagefolder", force)
         return
     if method == "from-scores":
-        _refuse_unread(method, {"--observer": observer, "--teacher-order": teacher_order}, "the file has the scores")
+        _refuse_unread(method, unread, "the file has the scores")
         source, train = _inputs(method, inputs, "FILE", "TRAIN.beton")
         if ipc is None or keep is None:
             raise ConfigError(
@@ -171,9 +173,8 @@ def compress(
         return
     (train,) = _inputs(method, inputs, "TRAIN.beton")
     _refuse_unread(method, {"--index-order": index_order}, "only from-list and from-scores read indices")
-    _refuse_unread(
-        method, {"--score": score, "--keep": keep, "--high": high}, "only from-scores reads it; see --set keep="
-    )
+    _refuse_unread(method, {"--score": score, "--high": high}, "only from-scores reads it")
+    _refuse_unread(method, {"--keep": keep}, "only from-scores reads it; see --set keep=")
     if ipc is None or workdir is None:
         missing = "--ipc" if ipc is None else "--workdir"
         raise ConfigError(f"compress {method}: {missing} is missing")
@@ -181,6 +182,12 @@ def compress(
     options |= {"precision": precision, "teacher_order": teacher_order, "observer": parse_settings(observer or [])}
     with progress_shown(not quiet):
         _compress(method, train, out, workdir, given, force, options)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Return whether the command line has an option, also with its default value."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _refuse_unread(method: str, unread: dict[str, Any], reason: str) -> None:
