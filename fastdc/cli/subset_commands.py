@@ -171,6 +171,8 @@ def compress(
         options = {"ipc": ipc, "score": score, "high": high, "image_size": image_size, "force": force}
         _compress_scores(source, train, out, keep, given, index_order=index_order or "imagefolder", **options)
         return
+    from fastdc.subsets.request import DEFAULT_IMAGE_SIZE
+
     (train,) = _inputs(method, inputs, "TRAIN.beton")
     _refuse_unread(method, {"--index-order": index_order}, "only from-list and from-scores read indices")
     _refuse_unread(method, {"--score": score, "--high": high}, "only from-scores reads it")
@@ -178,7 +180,7 @@ def compress(
     if ipc is None or workdir is None:
         missing = "--ipc" if ipc is None else "--workdir"
         raise ConfigError(f"compress {method}: {missing} is missing")
-    options = {"ipc": ipc, "seed": seed, "image_size": image_size or 224, "threads": threads}
+    options = {"ipc": ipc, "seed": seed, "image_size": image_size or DEFAULT_IMAGE_SIZE, "threads": threads}
     options |= {"precision": precision, "teacher_order": teacher_order, "observer": parse_settings(observer or [])}
     with progress_shown(not quiet):
         _compress(method, train, out, workdir, given, force, options)

@@ -10,7 +10,7 @@ from fastdc.common.text import plain
 from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.join_results import marked
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, paired, seeds_for_claims, seeds_needed
-from fastdc.report.row_texts import title
+from fastdc.report.row_texts import machines_differ, title
 from fastdc.report.rows import AXES, Row
 from fastdc.report.table_notes import external_notes
 
@@ -232,7 +232,7 @@ def _as_data(each: Comparison, detect: float | None) -> dict[str, Any]:
 
 def comparison_table(found: Sequence[Comparison], detect: float | None, epoch: Epoch = "last") -> str:
     """Return the comparisons as text, one paragraph each, without a trailing newline."""
-    several = len({(each.first.device, each.first.threads) for each in found}) > 1
+    several = machines_differ(each.first for each in found)
     claims = sum(each.p_holm is not None for each in found)
     paragraphs = [_paragraph(each, detect, several, claims, epoch) for each in found]
     notes = external_notes(row for each in found for row in (each.first, each.second))

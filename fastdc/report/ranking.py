@@ -20,7 +20,7 @@ from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, score
 from fastdc.report.compare import find_names
 from fastdc.report.group_tests import MOST
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, mean_interval, paired, seeds_for_claims
-from fastdc.report.row_texts import ruled, title
+from fastdc.report.row_texts import machines_differ, ruled, title
 from fastdc.report.rows import AXES, Row
 from fastdc.report.table_notes import external_notes
 
@@ -205,7 +205,7 @@ def render_ranking(rankings: Sequence[Ranking], style: RankFormat, epoch: Epoch 
     """Return rankings as text, without a trailing newline; `epoch` names the epoch whose accuracy they compare."""
     if style == "json":
         return json.dumps([{**_as_data(ranking), "epoch": epoch} for ranking in rankings], indent=1, allow_nan=False)
-    several = len({(ranking.row.device, ranking.row.threads) for ranking in rankings}) > 1
+    several = machines_differ(ranking.row for ranking in rankings)
     return "\n\n".join(_block(ranking, style, several, epoch) for ranking in rankings)
 
 

@@ -1,5 +1,7 @@
 """Texts of single values and lines that several reports show: titles, durations, sizes, aligned columns."""
 
+from collections.abc import Iterable
+
 from fastdc.common.precision import PAPER_PRECISION, shown_precision
 from fastdc.common.text import format_bytes, plain
 from fastdc.report.rows import Row
@@ -30,6 +32,11 @@ def title(row: Row, with_machine: bool = False) -> str:
         text += f", {row.device or 'unknown device'}"
         text += f" with {row.threads} thread{'s' * (row.threads > 1)}" if row.threads else ""
     return plain(text)
+
+
+def machines_differ(rows: Iterable[Row]) -> bool:
+    """Return whether titles must name device and threads, because they are not those of every row."""
+    return len({(row.device, row.threads) for row in rows}) > 1
 
 
 def label_size(row: Row) -> str:

@@ -23,6 +23,7 @@ from fastdc.subsets.value_lists import INDICES, value_list
 
 LIST_VERSION = 2
 """Version of lists whose comment records how images were combined. Version 1 had no such comment."""
+LIST_SUFFIX = ".list.tsv"
 EXPECTED = "a text file with one image id per line, or indices as .npy"
 _MARK = re.compile(r"#\s*fastdc-list\s*(\d*)\s*(.*)")
 _ONE_BY_ONE = "to store its images one by one, give a list without comments: grep -v '^#' LIST | cut -f1 > ids.txt"
@@ -167,9 +168,9 @@ def _refuse_old_mosaics(path: Path, lines: list[Line]) -> None:
 
     That version joined the ids of a mosaic's sources with `+` in the manifest and wrote no comment into the list.
     """
-    if not path.name.endswith(".list.tsv") or not lines:
+    if not path.name.endswith(LIST_SUFFIX) or not lines:
         return
-    manifest = path.with_name(f"{path.name.removesuffix('.list.tsv')}.json")
+    manifest = path.with_name(f"{path.name.removesuffix(LIST_SUFFIX)}.json")
     try:
         stored = parse_manifest(manifest)
     except ManifestError:

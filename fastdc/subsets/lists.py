@@ -20,7 +20,7 @@ from fastdc.beton.sample_order import Order
 from fastdc.common.errors import MethodError
 from fastdc.common.files import write_atomic
 from fastdc.subsets.index_order import ORDER_ADVICE, check_index_order
-from fastdc.subsets.list_files import Combined, read_list_file
+from fastdc.subsets.list_files import LIST_SUFFIX, Combined, read_list_file
 from fastdc.subsets.tables import Line
 from fastdc.subsets.value_lists import SCORE_ADVICE
 
@@ -45,7 +45,7 @@ class ImageList(NamedTuple):
 
 def list_path(subset: Path) -> Path:
     """Return the path of a subset's list: X.list.tsv beside X.beton."""
-    return subset.with_suffix(".list.tsv")
+    return subset.with_suffix(LIST_SUFFIX)
 
 
 def write_list(

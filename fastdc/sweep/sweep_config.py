@@ -14,6 +14,7 @@ from fastdc.common.log import log_message
 from fastdc.common.plain_yaml import Location
 from fastdc.common.settings import Settings, closest, expand_numbers, first_problem, parse_settings, split_names
 from fastdc.subsets.external_names import external_names
+from fastdc.subsets.request import DEFAULT_IMAGE_SIZE
 from fastdc.sweep.grid_values import nest_settings, split_each, split_protocols
 from fastdc.sweep.yaml_file import read_yaml
 from fastdc.track.trackers import check_trackers
@@ -85,7 +86,7 @@ class SweepConfig(Settings):
     pool_observers: bool = False
     teacher: str = Field("observer", min_length=1)
     teacher_order: OrderName | None = None
-    image_size: int = Field(224, ge=8, le=4096)
+    image_size: int = Field(DEFAULT_IMAGE_SIZE, ge=8, le=4096)
     set: dict[str, dict[str, Any]] = Field(default_factory=dict)
     augment: tuple[Augment, ...] = Field(("method",), min_length=1)
     precision: Precision = "auto"

@@ -10,7 +10,7 @@ import pytest
 from fastdc.common.errors import DivergedError, MethodError, OutputError, StoreError
 from fastdc.common.files import prepare_workdir
 from fastdc.report import make_rows
-from fastdc.sweep.cell_result import CellResult, one_line
+from fastdc.sweep.cell_result import CellResult, describe_error
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.preview import preview
 from fastdc.sweep.plan import Cell, Plan
@@ -231,8 +231,8 @@ def test_a_dry_run_writes_nothing_and_counts_what_is_cached(make_config: Make) -
 
 
 def test_messages_of_errors_are_one_line() -> None:
-    assert one_line(ValueError("a\n  b")) == "unexpected ValueError: a b"
-    assert one_line(MethodError("")) == "no message"
+    assert describe_error(ValueError("a\n  b")) == "unexpected ValueError: a b"
+    assert describe_error(MethodError("")) == "no message"
 
 
 # ------------------------------------------------------------------ speed (design.md: <= 1 s, <= 50 ms)
