@@ -8,6 +8,7 @@ import typer
 
 from fastdc.cli.common import Force, LogOption, Quiet, report_error
 from fastdc.common.errors import ConfigError
+from fastdc.common.text import format_bytes
 
 
 def bundle(
@@ -40,7 +41,7 @@ def bundle(
     out = out or whole.with_name(f"{whole.name}.zip")
     index = write_bundle(folder, out, with_subsets=with_subsets, force=force)
     counts = ", ".join(f"{count} {state}" for state, count in index.rows.items())
-    print(f"{out}: {counts}; {len(index.files)} files, {out.stat().st_size / 1e3:,.0f} kB")
+    print(f"{out}: {counts}; {len(index.files)} files, {format_bytes(out.stat().st_size)}")
     if quiet:
         return
     if index.left_out:

@@ -23,6 +23,7 @@ from fastdc.common.choices import End, Precision
 from fastdc.common.errors import ConfigError
 from fastdc.common.files import prepare_workdir
 from fastdc.common.log import progress_shown
+from fastdc.common.text import format_bytes
 
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
@@ -236,7 +237,7 @@ def _compress_scores(source: Path, train: Path, out: Path, keep: End, given: dic
 
 
 def _report(out: Path, made: "Manifest") -> None:
-    print(f"{out}: {len(made.ids):,} images, {made.image_bytes:,} bytes")
+    print(f"{out}: {len(made.ids):,} images, {format_bytes(made.image_bytes)}")
     for line in class_lines(made):
         print(line)
 
@@ -259,4 +260,4 @@ def _compress(
         report_observer(request.manifest.content_hash, workdir, request.observer)
     made = make_subset(request, out, force=force)
     seconds = ", ".join(f"{part} {value:.1f} s" for part, value in made.seconds.items())
-    print(f"{out}: {len(made.manifest.ids):,} images, {made.manifest.image_bytes:,} bytes ({seconds})")
+    print(f"{out}: {len(made.manifest.ids):,} images, {format_bytes(made.manifest.image_bytes)} ({seconds})")

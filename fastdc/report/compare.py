@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from fastdc.common.errors import ConfigError
 from fastdc.common.settings import closest
-from fastdc.common.text import plain
+from fastdc.common.text import counted, plain
 from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.join_results import marked
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, paired, seeds_for_claims, seeds_needed
@@ -113,6 +113,36 @@ def compare_sources(groups: Sequence[Group], source: str, epoch: Epoch = "last")
         raise ConfigError(f"--with: {why}; name methods to compare, one of each result")
     lost = [name for name, found in shared.items() if not found]
     return with_holm([each for found in shared.values() for each in found]), lost
+
+
+def compare_chosen(
+    groups: Sequence[Group],
+    names: Sequence[str],
+    reference: str | None = None,
+    source: str | None = None,
+    epoch: Epoch = "last",
+) -> tuple[list[Comparison], list[str]]:
+    """Compare pairs of `names`, or with a reference, or without either every method of joined results with itself.
+
+    Args:
+        groups, epoch: as in `compare_pairs`.
+        names: pairs A B [C D ...]; with `reference` the methods that it is compared with, none for all.
+        source: name of the other results, if the runs are from `join_records`.
+
+    Raises:
+        ConfigError: `names` are no pairs, or as in the functions above.
+
+    Returns:
+        The comparisons, and the methods that share no finished seed.
+    """
+    if reference is not None:
+        return compare_against(groups, reference, names, epoch)
+    if source is not None and not names:
+        return compare_sources(groups, source, epoch)
+    if not names or len(names) % 2:
+        found = counted(len(names), "method")
+        raise ConfigError(f"compare: found {found}, expected pairs A B [C D ...], or --all-against METHOD")
+    return compare_pairs(groups, zip(names[::2], names[1::2], strict=True), epoch), []
 
 
 def find_names(groups: Iterable[Group], names: Iterable[str]) -> list[str]:
@@ -281,4 +311,4 @@ def _needed(result: Paired, detect: float | None) -> int | None:
 
 
 def _count(n: int) -> str:
-    return f"{n} paired seed{'s' * (n > 1)}"
+    return counted(n, "paired seed")

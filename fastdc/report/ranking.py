@@ -25,8 +25,8 @@ from fastdc.report.rows import AXES, Row
 from fastdc.report.table_notes import external_notes
 
 PLACES = (
-    "Places: those that are possible at 95 %, by exact paired permutation tests (Holm over all pairs) on the seeds "
-    "that all methods of a table finished, those with one seed left out"
+    "Places: every place that is possible at 95 %. Tests are exact paired permutations on the common seeds, with Holm "
+    "over all pairs. Methods with one seed are left out."
 )
 Scored = tuple[Row, dict[int, float]]
 """Row with its accuracy by seed."""
@@ -198,7 +198,7 @@ def places_of(groups: Iterable[Group]) -> dict[str, str]:
     return {each.row.method: place_text(each.first, each.last) for each in (ranking.methods if ranking else ())}
 
 
-HEADINGS = ("rank", "method", "top-1 %", "95 % interval", "n", "to the first", "95 % interval", "p (Holm)")
+HEADINGS = ("rank", "method", "top-1 %", "95 % interval", "n", "behind first", "95 % interval", "p (Holm)")
 
 
 def render_ranking(rankings: Sequence[Ranking], style: RankFormat, epoch: Epoch = "last") -> str:

@@ -27,7 +27,7 @@ def title(row: Row, with_machine: bool = False) -> str:
         rule = "hints off" if row.augment == "protocol" else "every set cropped alike"
         text += f", {rule} (augment={row.augment})"
     if row.holdout is not None:
-        text += f", held-out {100 * row.holdout:g} % of the training set, not validation"
+        text += f", validated on a held-out {100 * row.holdout:g} % of the training set"
     if with_machine:
         text += f", {row.device or 'unknown device'}"
         text += f" with {row.threads} thread{'s' * (row.threads > 1)}" if row.threads else ""

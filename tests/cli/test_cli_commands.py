@@ -265,7 +265,7 @@ def test_a_sweep_and_its_report(work: Path, tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "runs").exists()
     assert run(["sweep", *grid, "-q"]) == 0
     out, err = capsys.readouterr()
-    assert "8 runs: 8 done (8 run now)" in out
+    assert "8 runs: 8 done (8 of them now)" in out
     assert err == ""
     assert run(["report", str(tmp_path / "runs"), "--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)

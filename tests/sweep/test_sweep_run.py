@@ -224,7 +224,7 @@ def test_a_dry_run_writes_nothing_and_counts_what_is_cached(make_config: Make) -
     lines = preview(config)
     assert f"{len(plan.cells)} runs: 2 cached, {runs - 2} to run, {skipped} skipped" in lines
     assert any(
-        f"{runs - 4} trainings from like runs in the store; 2 trainings" in line and "by a rough rate" in line
+        f"{runs - 4} trainings from similar runs in the store; 2 trainings" in line and "by a rough rate" in line
         for line in lines
     )
     assert sum(line.startswith("cached ") for line in lines) == 2
