@@ -67,7 +67,6 @@ class Trackers(Registry[Kind]):
         super().__init__("tracker", Kind, lambda kind: kind.title, ConfigError)
         for name, kind in TRACKERS.items():
             self.add(name, kind, kind.target)
-        self.parts = TRACKERS
 
     def load_plugin(self, point: EntryPoint) -> None:
         """Register the class that an entry point names, without an import."""
@@ -175,7 +174,9 @@ class Remote:
     def _start(self) -> bool:
         package = self.kind.package
         if find_spec(package) is None:
-            self.give_up(f"the package {package} is not installed; pip install 'fastdc[trackers]'")
+            own = self.kind in TRACKERS.values()
+            advice = "pip install 'fastdc[trackers]'" if own else "install the package of this plug-in again"
+            self.give_up(f"the package {package} is not installed; {advice}")
             return False
         root = str(Path(__file__).parents[2])
         paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
