@@ -16,6 +16,9 @@ Folder = Annotated[
 Ipc = Annotated[int | None, typer.Option(min=1, help="Only this IPC.")]
 OnlyProtocol = Annotated[str | None, typer.Option(help="Only this protocol.")]
 Arch = Annotated[str | None, typer.Option(help="Only this network.")]
+Crops = Annotated[str | None, typer.Option("--augment", help="Only these crops, for example method or protocol.")]
+OnlyPrecision = Annotated[str | None, typer.Option("--precision", help="Only this precision.")]
+Side = Annotated[int | None, typer.Option("--image-size", min=1, help="Only this image side, in pixels.")]
 WhichEpoch = Annotated[Epoch, typer.Option(help="last is the benchmark's choice; best overstates accuracy.")]
 
 
@@ -100,6 +103,9 @@ def compare(
     ipc: Ipc = None,
     protocol: OnlyProtocol = None,
     arch: Arch = None,
+    augment: Crops = None,
+    precision: OnlyPrecision = None,
+    image_size: Side = None,
     epoch: WhichEpoch = "last",
     detect: Annotated[
         float | None,
@@ -124,6 +130,14 @@ def compare(
 
     \b
     fastdc compare benchmarks/results/imagenette64 --all-against random --ipc 10
+
+    METHOD@SETTING=VALUE takes the runs with this augment, precision, arch, protocol, ipc or image-size. A setting that
+    both sides name may differ, or one that either names if both are the same method; all others are shared.
+
+    Example:
+
+    \b
+    fastdc compare runs/first pca@augment=protocol pca@augment=method
 
     --with adds the runs of another workdir or bundle, named by its folder or file: `pca pca@second` compares PCA in DIR
     with PCA in second.zip. Without methods, each method that both have is compared with itself.
@@ -154,7 +168,9 @@ def compare(
     if other is not None:
         with open_results(other) as results:
             records = join_records(records, results.records(), source_name(other))
-    groups = choose_groups(records, ipc=ipc, protocol=protocol, arch=arch)
+    groups = choose_groups(
+        records, ipc=ipc, protocol=protocol, arch=arch, augment=augment, precision=precision, image_size=image_size
+    )
     if alone and other is not None:
         each, lost = compare_sources(groups, source_name(other), epoch)
     elif all_against is None:
@@ -180,6 +196,9 @@ def rank(
     ipc: Ipc = None,
     protocol: OnlyProtocol = None,
     arch: Arch = None,
+    augment: Crops = None,
+    precision: OnlyPrecision = None,
+    image_size: Side = None,
     epoch: WhichEpoch = "last",
     form: Annotated[
         RankFormat, typer.Option("--format", help="table and markdown are for people, json for programs.")
@@ -201,6 +220,9 @@ def rank(
     from fastdc.report.read_results import open_results
 
     with open_results(folder) as results:
-        groups = choose_groups(results.records(), ipc=ipc, protocol=protocol, arch=arch)
+        records = results.records()
+    groups = choose_groups(
+        records, ipc=ipc, protocol=protocol, arch=arch, augment=augment, precision=precision, image_size=image_size
+    )
     rankings = rank_methods(groups, split_names(methods or ""), min_seeds, epoch)
     print(render_ranking(rankings, form, epoch))

@@ -46,8 +46,9 @@ SURFACE = {
     "--threads --loader --together --compile --gpus --workers --launcher --address --gpus-per-run --rerun "
     "--track --log --dry-run --quiet -q",
     "report": "DIR --format --out --epochs --html",
-    "rank": "DIR --methods --min-seeds --ipc --protocol --arch --epoch --format",
-    "compare": "DIR METHOD... --all-against --with --ipc --protocol --arch --epoch --detect --format",
+    "rank": "DIR --methods --min-seeds --ipc --protocol --arch --augment --precision --image-size --epoch --format",
+    "compare": "DIR METHOD... --all-against --with --ipc --protocol --arch --augment --precision --image-size --epoch "
+    "--detect --format",
     "bundle": "RUN_DIR --out --with-subsets --force --quiet -q",
     "reproduce": "BUNDLE --train --val --external --workdir --rows --seed --check-only --log --quiet -q",
     "methods": "--json",
