@@ -126,7 +126,8 @@ def sweep(
     Example:
 
     \b
-    fastdc sweep --train t.beton --val v.beton --methods all --ipc 10,50 --seeds 0-2 --workdir runs/first
+    fastdc sweep --train train.beton --val val.beton --methods random,el2n,pca,pact --ipc 10 --seeds 0-2 \\
+      --protocol 'hard-small*epochs=30' --arch resnet10 --observer arch=resnet10 --image-size 64 --workdir runs/photos
 
     Example:
 
