@@ -46,7 +46,7 @@ def report(
 
     A mean over only some of the seeds is marked, for example 2/3. Accuracy is that of the last epoch; std uses ddof=1.
     DIR may also be a folder with a study's rows.jsonl. --format parquet writes every run with the columns of its row,
-    its own accuracies, its key and what computed it (pip install 'fastdc[hf]').
+    its own accuracies, its key and what computed it (extra hf).
 
     Example:
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from fastdc.common.errors import ConfigError
+from fastdc.common.extras import install_extra
 from fastdc.common.log import log_message
 from fastdc.common.registry import Registry
 from fastdc.track.events import Event, listening
@@ -175,7 +176,7 @@ class Remote:
     def _start(self) -> bool:
         package = self.kind.package
         if find_spec(package) is None:
-            self.give_up(f"the package {package} is not installed; pip install 'fastdc[trackers]'")
+            self.give_up(f"the package {package} is not installed; {install_extra('trackers')}")
             return False
         root = str(Path(__file__).parents[2])
         paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))

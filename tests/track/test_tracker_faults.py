@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fastdc.common.extras import install_extra
 from fastdc.track import emit, listening, trackers, tracking
 from fastdc.track.tracker_process import redacted
 from fastdc.track.trackers import TRACKERS, Kind
@@ -55,7 +56,7 @@ def test_a_tracker_gets_every_run_in_order(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("missing", "the package no_such_package_at_all is not installed; pip install 'fastdc[trackers]'"),
+        ("missing", f"the package no_such_package_at_all is not installed; {install_extra('trackers')}"),
         ("raising", "ConnectionError: https://***@host refused ***"),
         ("hanging", "did not end within 5 s"),
         ("crashing", "its process ended with exit code -6"),
