@@ -92,7 +92,7 @@ def test_help_gives_the_defaults_of_a_sweep() -> None:
         default = SweepConfig.model_fields[field].default
         text = str(default[0] if isinstance(default, tuple) else default)
         found = shown[option]
-        assert found is not None and found[1] == text, option
+        assert (found and found[1]) == text, option
 
 
 def _names(parameter: object) -> list[str]:
