@@ -50,7 +50,7 @@ def cell(
     )
     images = sum(1 for _ in folders[0].glob("*/*")), sum(1 for _ in folders[1].glob("*/*"))
     note = f"{images[0]} images, {epochs} epochs instead of 300, 2 validations of {images[1]} images, {threads} threads"
-    note += "; fastdc keeps decoded images from cell to cell, as its sweep does"
+    note += ", fp32; fastdc keeps decoded images from cell to cell, as its sweep does"
     place = "" if options.device == "cpu" else ", CUDA"
     limit = "the network's own time on both sides"
     return Race(f"whole hard-label cell: {work}{place}", "cells/h", ours, (Peer(theirs, 2, limit),), note=note)

@@ -23,6 +23,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from harness.machine import describe_machine
+from harness.process import describe_end
 
 DATA = Path(__file__).resolve().parent.parent / "data" / "fashion_mnist"
 SPINNING = {
@@ -69,13 +70,19 @@ def start(arguments: list[str], variables: dict[str, str]) -> "subprocess.Popen[
 
 
 def measure(arguments: list[str], variables: dict[str, str], beside: int) -> Figure:
-    """Run one training, and `beside` equal ones next to it until it ends."""
+    """Run one training, and `beside` equal ones next to it until it ends.
+
+    Raises:
+        SystemExit: the training failed; names how it ended. Its own messages are on stderr.
+    """
     with ExitStack() as stack:
         for _ in range(beside):
             other = stack.enter_context(start([*arguments, "--forever"], variables))
             stack.callback(other.kill)
         child = stack.enter_context(start(arguments, variables))
         text, _ = child.communicate(timeout=900)
+    if child.returncode:
+        raise SystemExit(f"training with variables {variables}: {describe_end(child.returncode, '')}")
     return Figure(*json.loads(text.splitlines()[-1]))
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from harness.process import describe_end
 
 METHODS = "herding,k_center,moderate,prototypes,ssp,graph_cut,facility_location,d2,craig,gradmatch"
 
@@ -128,6 +129,7 @@ def child(name: str, folder: Path, args: argparse.Namespace) -> None:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default=METHODS)
     parser.add_argument("--samples", type=int, default=100_000)
@@ -145,14 +147,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def measure(name: str, folder: Path, argv: list[str]) -> dict[str, Any]:
+    """Run one method in its own process and return its numbers.
+
+    Raises:
+        SystemExit: the process failed; names how it ended.
+    """
     command = [sys.executable, __file__, *argv, "--folder", str(folder), "--child", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{name}: {done.stderr.strip().splitlines()[-1]}")
+        raise SystemExit(f"{name}: {describe_end(done.returncode, done.stderr)}")
     return cast(dict[str, Any], json.loads(done.stdout.splitlines()[-1]))
 
 
 def main(argv: list[str]) -> None:
+    """Print the table of all methods, or run one of them as a child."""
     args = parse(argv)
     if args.child:
         child(args.child, args.folder, args)

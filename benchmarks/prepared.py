@@ -14,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from harness.script import CHECKOUT, Options
 from PIL import Image
 
 from fastdc.beton import write_beton
+from fastdc.common.tars import add_file
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 BILINEAR = Image.Resampling.BILINEAR
@@ -256,18 +257,5 @@ def write_shards(folder: Path, out: Path, images: int) -> None:
         with tarfile.open(out / f"{shard:04d}.tar", "w") as archive:
             for number in order[start : start + images]:
                 path = paths[number]
-                add(archive, f"{number:06d}.jpg", path.read_bytes())
-                add(archive, f"{number:06d}.cls", str(classes.index(path.parent.name)).encode())
-
-
-def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    """Add a file to a tar archive."""
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    archive.addfile(info, io.BytesIO(data))
-
-
-def facts_of(folder: Path) -> dict[str, Any]:
-    """Return the number of images in a folder set and their bytes."""
-    sizes = [path.stat().st_size for path in folder.glob("*/*")]
-    return {"images": len(sizes), "bytes": sum(sizes)}
+                add_file(archive, f"{number:06d}.jpg", path.read_bytes())
+                add_file(archive, f"{number:06d}.cls", str(classes.index(path.parent.name)).encode())

@@ -4,8 +4,8 @@
     python benchmarks/replay.py seeds SUBSET.beton VAL.beton [--seeds N] [--arch NAME] [--epochs N]
 
 `exact` gives the released code fastdc's batches and first weights. It prints loss, learning rate and top-1 of both for
-each epoch, and ends with code 1 if loss or learning rate differ in any bit, or top-1 by more than the rounding of the
-released code, which averages percentages in float32. Soft labels come from an untrained network, because equality is
+each epoch. It ends with code 1 if loss or learning rate differ in any bit, or top-1 by more than the released code's
+rounding; that code averages percentages in float32. Soft labels come from an untrained network, because equality is
 measured and not accuracy. `seeds` exports both sets and trains on them with the released code's own loaders and random
 numbers. It prints top-1 of both for each seed, and ends with code 1 if the 95 % interval of their mean difference
 excludes 0. All runs are fp32 on one CPU thread. Needs `pip install --no-deps rethinkdc==0.3.2`.

@@ -51,7 +51,7 @@ def main() -> None:
         middle, overhead = statistics.median(whole), statistics.median(empty)
         print(
             f"{arch} {side} px, batch {size}: {middle:.2f} ms ({min(whole):.2f} to {max(whole):.2f}), "
-            f"of it overhead {overhead:.2f} ms ({min(empty):.2f} to {max(empty):.2f}), {overhead / middle:.0%}",
+            f"of which overhead {overhead:.2f} ms ({min(empty):.2f} to {max(empty):.2f}), {overhead / middle:.0%}",
             flush=True,
         )
 

@@ -1,8 +1,8 @@
 """Contenders for a complete hard-label evaluation: fastdc's `evaluate`, and the training loop of the released code.
 
-Both train the same architecture from the same weights for the same epochs with AdamW and a cosine per epoch. They
-validate after the same epochs and have the same number of CPU threads. `rethinkdc`'s loop is a reimplementation from
-its description: fp32, NCHW, PIL for every image, workers that restart in every epoch, three meters read with `.item()`
+Both train the same architecture from the same weights for the same epochs in fp32 with AdamW and a cosine per epoch.
+They validate after the same epochs and have the same number of CPU threads. `rethinkdc`'s loop is a reimplementation
+from its description: NCHW, PIL for every image, workers that restart in every epoch, three meters read with `.item()`
 at every step, a per-class loop over Python numbers in validation, validation batches of a quarter of the size. Its
 reports to a web service are left out.
 """
@@ -61,6 +61,7 @@ class Ours(Cell):
             protocol=get_protocol("hard", {"epochs": epochs, "validate_every": epochs}),
             arch=self.arch,
             seed=self.seed,
+            precision="fp32",
             threads=self.threads,
             image_size=self.size,
             loader_workers=self.workers,

@@ -13,6 +13,7 @@ import sys
 import time
 from typing import Any
 
+from harness.process import describe_end
 from harness.race import Outcome
 
 
@@ -31,12 +32,12 @@ class FreshStart:
         """Run one process.
 
         Raises:
-            RuntimeError: the process failed; the message is its last line on stderr.
+            RuntimeError: the process failed; names its last line on stderr, or its signal.
         """
         command = [sys.executable, "-m", "contenders.fresh_start", *self._arguments, str(self._workers)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
-            raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
+            raise RuntimeError(describe_end(done.returncode, done.stderr))
         facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return Outcome(1, seconds=facts["seconds"], facts=lambda: facts)
 

@@ -29,7 +29,10 @@ SECTIONS = (
         90,
         (
             Claim(
-                *("decode-rate", "JPEGs of 224 px decoded once, onto the device, per CPU core", 200, "images/s"),
+                "decode-rate",
+                "JPEGs of 224 px decoded once, onto the device, per CPU core",
+                200,
+                "images/s",
                 least=True,
                 cpu=20,
             ),
@@ -140,8 +143,10 @@ SECTIONS = (
         60,
         (
             Claim(
-                *("lanes-gain", "ConvNet, 28 px: rate of four runs on streams of their own, as a multiple of one's"),
-                *(1.5, "times"),
+                "lanes-gain",
+                "ConvNet, 28 px: rate of four runs on streams of their own, as a multiple of one's",
+                1.5,
+                "times",
                 least=True,
             ),
             Claim("lanes-loss", "the same in fp32: first epoch's loss, relative distance from alone", 1e-3, "", cpu=0),

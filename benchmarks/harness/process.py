@@ -19,6 +19,13 @@ BENCHMARKS = Path(__file__).resolve().parent.parent
 SAMPLE_SECONDS = 0.05
 
 
+def describe_end(code: int, errors: str) -> str:
+    """Return how a failed process ended: the signal, or the last line of its stderr, or the exit code."""
+    if code < 0:
+        return f"killed by signal {-code}"
+    return (errors.strip().splitlines() or [f"ended with exit code {code} and no message"])[-1]
+
+
 class ContenderError(Exception):
     """A contender failed or hung; the message is one line."""
 

@@ -1,6 +1,7 @@
 """Write the benchmarks' results: summary.json, one CSV per script, machine.json, and the printed table."""
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterable
@@ -13,15 +14,25 @@ COLUMNS = (
 )
 
 
-def save_rows(folder: Path, script: str, rows: list[dict[str, Any]], lines: list[dict[str, Any]]) -> None:
-    """Replace the rows of `script` in summary.json, and rewrite its CSV."""
+def save_rows(
+    folder: Path, script: str, rows: list[dict[str, Any]], lines: list[dict[str, Any]], keep_others: bool = False
+) -> None:
+    """Replace the rows of `script` in summary.json and in its CSV.
+
+    Args:
+        keep_others: whether its races that are not among `rows` stay, after a run of some races.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    others = [row for row in load_rows(folder) if row["script"] != script]
+    works = {row["work"] for row in rows}
+    path = folder / f"{script}.csv"
+    kept = [line for line in load_lines(path) if line["work"] not in works] if keep_others else []
+    others = [row for row in load_rows(folder) if row["script"] != script or (keep_others and row["work"] not in works)]
     write_text(folder / "summary.json", json.dumps([*others, *rows], indent=1) + "\n")
-    with (folder / f"{script}.csv").open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, COLUMNS)
-        writer.writeheader()
-        writer.writerows(lines)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows([*kept, *lines])
+    write_text(path, text.getvalue())
 
 
 def save_machine(folder: Path, machine: dict[str, Any]) -> None:
@@ -39,10 +50,18 @@ def load_rows(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def load_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a script's CSV; none if the file does not exist."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
 def write_text(path: Path, text: str) -> None:
-    """Replace a file atomically."""
+    """Replace a file atomically; ends of lines stay as they are."""
     spare = path.with_suffix(f".{os.getpid()}.tmp")
-    spare.write_text(text)
+    spare.write_text(text, newline="")
     os.replace(spare, path)
 
 

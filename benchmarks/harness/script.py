@@ -68,29 +68,39 @@ def parse_options(description: str, arguments: Sequence[str] | None = None) -> O
 
 
 def run_script(name: str, options: Options, races: Callable[[Options], list[Race]]) -> list[dict[str, Any]]:
-    """Run the races of script `name`, store the results in `options.out`, and return its summary rows."""
+    """Run the chosen races of script `name`, store the results in `options.out`, and return its summary rows.
+
+    Results of races that are not chosen stay. A script without a chosen race does and stores nothing.
+    """
     start = time.perf_counter()
+    chosen = [race for race in races(options) if options.only.lower() in race.work.lower()]
+    if not chosen:
+        return []
     machine = describe_machine()
     print(f"{name}.py on {short_name(machine)}; {machine['date']}; load {machine['load_before']}", flush=True)
     rows: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
-    for race in races(options):
-        if options.only.lower() not in race.work.lower():
-            continue
+    for race in chosen:
         begin = time.perf_counter()
         print(f"  {race.work}", flush=True)
         records = run_race(race, options.repetitions, lambda text: print(text, flush=True))
         print(f"    {time.perf_counter() - begin:.0f} s", flush=True)
         rows += summary_rows(name, race, records, machine)
         lines += csv_rows(name, race, records, machine)
-    save_rows(options.out, name, rows, lines)
+    save_rows(options.out, name, rows, lines, keep_others=bool(options.only))
     save_machine(options.out, machine)
     print(f"{name}.py took {time.perf_counter() - start:.0f} s\n", flush=True)
     return rows
 
 
 def finish(options: Options, rows: list[dict[str, Any]]) -> int:
-    """Print the table of `rows` and draw the figure of all stored rows; return 1 if a contender of fastdc failed."""
+    """Print the table of `rows` and draw the figure of all stored rows; return 1 if a contender of fastdc failed.
+
+    Without a row, because `--only` names no race, return 2 and change nothing.
+    """
+    if not rows:
+        print(f"--only {options.only!r}: no race has this in its name; nothing ran", file=sys.stderr)
+        return 2
     print(table(rows))
     kept = load_rows(options.out)
     try:

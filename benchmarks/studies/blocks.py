@@ -69,12 +69,8 @@ def read_blocks(study: Path) -> list[Block]:
     paths = {name: document.values[name] for name in PATHS}
     return [
         _block(f"{path}:{_line(document, number)}", number, paths | common, block)
-        for number, block in _numbered(blocks)
+        for number, block in enumerate(blocks, 1)
     ]
-
-
-def _numbered(blocks: list[Any]) -> Iterator[tuple[int, Any]]:
-    return enumerate(blocks, 1)
 
 
 def _line(document: Document, number: int) -> int:

@@ -33,15 +33,17 @@ def read_rows(study: Path) -> list[Row]:
 
 
 def restore(study: Path, store: Store) -> int:
-    """Insert the committed rows that a store lacks; return their number."""
+    """Insert the committed rows that a store lacks, also where a run failed here; return their number."""
     states = store.states()
     missing = [row for row in read_rows(study) if states.get(row["key"]) != "done"]
-    store.register(Planned(row["key"], row["axes"], row["label"]) for row in missing)
+    store.register((Planned(row["key"], row["axes"], row["label"]) for row in missing), rerun="failed")
+    restored = 0
     for row in missing:
         lease = store.claim(row["key"])
         if lease is not None:
             store.finish(lease, "done", summary=row["summary"], detail=row["detail"], provenance=row["provenance"])
-    return len(missing)
+            restored += 1
+    return restored
 
 
 def export(study: Path, store: Store) -> int:

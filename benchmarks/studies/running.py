@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fastdc.common.errors import ConfigError
-from fastdc.common.files import prepare_workdir
+from fastdc.common.files import prepare_workdir, store_path
 from fastdc.sweep.run_cells import run_sweep
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
@@ -40,7 +40,7 @@ def run(study: Path, chosen: set[int], hours: float) -> int:
         return _without_betons(absent, wanted, missing)
     workdir = blocks[0].sweeps[0].workdir
     prepare_workdir(workdir)
-    with Store(workdir / "store.sqlite") as store:
+    with Store(store_path(workdir)) as store:
         print(f"{restore(study, store)} rows restored")
     return _run_blocks(study, blocks, chosen, end, hours)
 
@@ -52,7 +52,7 @@ def _run_blocks(study: Path, blocks: list[Block], chosen: set[int], end: float, 
             print(f"stopped after {hours:g} hours; run again to go on")
             break
         _, outcome = run_sweep(sweep)
-        with Store(sweep.workdir / "store.sqlite") as store:
+        with Store(store_path(sweep.workdir)) as store:
             count = export(study, store)
         draw(study)
         code = max(code, outcome.exit_code)
@@ -86,7 +86,7 @@ def _without_betons(absent: Path, wanted: Sequence[Wanted], missing: Sequence[Wa
 def export_all(study: Path) -> int:
     """Export the store that a run left, for example a killed one, and draw from it."""
     workdir = read_blocks(study)[0].sweeps[0].workdir
-    with Store(workdir / "store.sqlite", readonly=True) as store:
+    with Store(store_path(workdir), readonly=True) as store:
         print(f"{export(study, store)} rows")
     draw(study)
     return 0

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from glob import escape
 from pathlib import Path
 from typing import IO
 
@@ -11,7 +10,7 @@ from filelock import Timeout
 from fastdc.beton.manifest import manifest_path, parse_manifest
 from fastdc.beton.reader import inspect_beton
 from fastdc.common.errors import BetonError, ManifestError, OutputError, disk_full, is_disk_full
-from fastdc.common.files import atomic_file, check_not_input, check_output, remove_temporaries
+from fastdc.common.files import atomic_file, check_not_input, check_output, find_temporaries, remove_temporaries
 from fastdc.common.locks import locked
 
 
@@ -83,7 +82,7 @@ def _check_manifest_place(out: Path, force: bool) -> None:
 
 def _list_leftovers(file: Path) -> list[Path]:
     """Return the temporary files of writers of `file` that were killed or are still running."""
-    return list(file.parent.glob(f".{escape(file.name)}.????????.tmp"))
+    return list(find_temporaries(file))
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Define the commands on bundles: bundle, reproduce."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from fastdc.cli.common import Force, LogOption, Quiet, report_error
 from fastdc.common.errors import ConfigError
+from fastdc.common.text import format_bytes
 
 
 def bundle(
@@ -35,10 +37,11 @@ def bundle(
     """
     from fastdc.sweep.bundle.pack_bundle import write_bundle
 
-    out = out or folder.absolute().with_name(f"{folder.absolute().name}.zip")
+    whole = Path(os.path.abspath(folder))  # `..` is replaced, a link keeps its name
+    out = out or whole.with_name(f"{whole.name}.zip")
     index = write_bundle(folder, out, with_subsets=with_subsets, force=force)
     counts = ", ".join(f"{count} {state}" for state, count in index.rows.items())
-    print(f"{out}: {counts}; {len(index.files)} files, {out.stat().st_size / 1e3:,.0f} kB")
+    print(f"{out}: {counts}; {len(index.files)} files, {format_bytes(out.stat().st_size)}")
     if quiet:
         return
     if index.left_out:

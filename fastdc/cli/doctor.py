@@ -211,9 +211,10 @@ def _cpus() -> Check:
     quota, limit = cpu_quota(), openmp_limit(os.environ)
     bounds = [f"the control group grants {quota:g}"] if quota is not None else []
     bounds += [f"OMP_NUM_THREADS={limit}"] if limit is not None else []
-    spin = os.environ.get("GOMP_SPINCOUNT") or "the OpenMP library's default"
+    count = os.environ.get("GOMP_SPINCOUNT")
+    spin = f"{count} iterations" if count else "as long as the OpenMP library's default"
     found = f"{usable_cpus()} usable of {os.cpu_count()}{''.join(f', {bound}' for bound in bounds)}"
-    return Check("cpus", "ok", f"{found}; waiting threads spin: {spin}")
+    return Check("cpus", "ok", f"{found}; waiting OpenMP threads spin {spin}")
 
 
 def _memory() -> Check:

@@ -23,6 +23,7 @@ from fastdc.cli.common import (
 from fastdc.common.choices import EngineChoice, OrderName, Precision
 from fastdc.common.errors import ConfigError
 from fastdc.common.log import progress_shown
+from fastdc.common.text import format_bytes
 
 if TYPE_CHECKING:
     from fastdc.train import EvaluateSettings, EvaluationResult
@@ -108,10 +109,10 @@ def _print_result(result: "EvaluationResult") -> None:
     empty = result.per_class.count(None)
     if empty:
         print(f"{empty:,} of {len(result.per_class):,} classes have no validation images; their accuracy is null")
-    stored = f"{result.images:,} images, {result.image_bytes:,} bytes"
+    stored = f"{result.images:,} images, {format_bytes(result.image_bytes)}"
     if result.teacher is not None:
         kept = "" if result.labels == "stored" else " if they were stored"
-        stored += f", labels by {result.teacher} {result.label_bytes:,} bytes{kept}"
+        stored += f", labels by {result.teacher} {format_bytes(result.label_bytes)}{kept}"
     print(f"{stored}; {result.arch}, {shown_precision(result.precision)}, {result.seconds:.0f} s")
 
 

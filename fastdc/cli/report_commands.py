@@ -8,6 +8,7 @@ import typer
 from fastdc.cli.common import report_error
 from fastdc.common.choices import RankFormat, ReportFormat
 from fastdc.common.errors import ConfigError
+from fastdc.common.text import format_bytes
 
 Epoch = Literal["last", "best"]
 Folder = Annotated[
@@ -79,7 +80,7 @@ def report(
             report_error(f"{out}: {write_runs(results, groups, out)} rows, one for each seed", "runs: ")
         if html is not None:
             written = write_page(results, folder, html)
-            report_error(f"{html}: {written / 1e6:.1f} MB, opens in any browser without a network", "page: ")
+            report_error(f"{html}: {format_bytes(written)}, opens in any browser without a network", "page: ")
     if style == "table":
         show(rows)
         print(f"\n{more}" if more else "", end="\n" if more else "")
@@ -148,35 +149,20 @@ def compare(
     fastdc compare first.zip --with second.zip
     """
     from fastdc.report.comparable import choose_groups
-    from fastdc.report.compare import (
-        compare_against,
-        compare_pairs,
-        compare_sources,
-        comparison_json,
-        comparison_table,
-    )
+    from fastdc.report.compare import compare_chosen, comparison_json, comparison_table
     from fastdc.report.join_results import join_records, source_name
     from fastdc.report.read_results import open_results
 
-    names, lost = methods or [], list[str]()
-    alone = other is not None and not names and all_against is None
-    if all_against is None and not alone and (not names or len(names) % 2):
-        found = f"{len(names)} method{'s' * (len(names) != 1)}"
-        raise ConfigError(f"compare: found {found}, expected pairs A B [C D ...], or --all-against METHOD")
+    source = None if other is None else source_name(other)
     with open_results(folder) as results:
         records = results.records()
-    if other is not None:
+    if other is not None and source is not None:
         with open_results(other) as results:
-            records = join_records(records, results.records(), source_name(other))
+            records = join_records(records, results.records(), source)
     groups = choose_groups(
         records, ipc=ipc, protocol=protocol, arch=arch, augment=augment, precision=precision, image_size=image_size
     )
-    if alone and other is not None:
-        each, lost = compare_sources(groups, source_name(other), epoch)
-    elif all_against is None:
-        each = compare_pairs(groups, zip(names[::2], names[1::2], strict=True), epoch)
-    else:
-        each, lost = compare_against(groups, all_against, names, epoch)
+    each, lost = compare_chosen(groups, methods or [], all_against, source, epoch)
     render = comparison_json if form == "json" else comparison_table
     print(render(each, detect, epoch))
     if lost:

@@ -24,6 +24,7 @@ from fastdc.common.choices import End, Precision
 from fastdc.common.errors import ConfigError
 from fastdc.common.files import prepare_workdir
 from fastdc.common.log import progress_shown
+from fastdc.common.text import format_bytes
 
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
@@ -77,6 +78,7 @@ def observe(
 
 
 def compress(
+    context: typer.Context,
     method: Annotated[
         str,
         typer.Argument(metavar="METHOD", help="Name or variant (el2n[keep=hard]), from-list or from-scores."),
@@ -156,15 +158,16 @@ def compress(
     from fastdc.common.settings import parse_settings
 
     given, options = parse_settings(settings or []), dict[str, Any]()
+    unread: dict[str, Any] = {"--observer": observer, "--teacher-order": teacher_order}
+    unread |= {f"--{name}": _is_given(context, name) for name in ("seed", "workdir", "precision", "threads")}
     if method == "from-list":
-        unread: dict[str, Any] = {"--ipc": ipc, "--observer": observer, "--teacher-order": teacher_order}
-        unread |= {"--score": score, "--keep": keep, "--high": high}
+        unread |= {"--ipc": ipc, "--score": score, "--keep": keep, "--high": high}
         _refuse_unread(method, unread, "the list determines what is kept")
         source, train = _inputs(method, inputs, "LIST", "TRAIN.beton")
         _compress_list(source, train, out, image_size, given, index_order or "imagefolder", force)
         return
     if method == "from-scores":
-        _refuse_unread(method, {"--observer": observer, "--teacher-order": teacher_order}, "the file has the scores")
+        _refuse_unread(method, unread, "the file has the scores")
         source, train = _inputs(method, inputs, "FILE", "TRAIN.beton")
         if ipc is None or keep is None:
             raise ConfigError(
@@ -173,18 +176,25 @@ def compress(
         options = {"ipc": ipc, "score": score, "high": high, "image_size": image_size, "force": force}
         _compress_scores(source, train, out, keep, given, index_order=index_order or "imagefolder", **options)
         return
+    from fastdc.subsets.request import DEFAULT_IMAGE_SIZE
+
     (train,) = _inputs(method, inputs, "TRAIN.beton")
     _refuse_unread(method, {"--index-order": index_order}, "only from-list and from-scores read indices")
-    _refuse_unread(
-        method, {"--score": score, "--keep": keep, "--high": high}, "only from-scores reads it; see --set keep="
-    )
+    _refuse_unread(method, {"--score": score, "--high": high}, "only from-scores reads it")
+    _refuse_unread(method, {"--keep": keep}, "only from-scores reads it; see --set keep=")
     if ipc is None or workdir is None:
         missing = "--ipc" if ipc is None else "--workdir"
         raise ConfigError(f"compress {method}: {missing} is missing")
-    options = {"ipc": ipc, "seed": seed, "image_size": image_size or 224, "threads": threads}
+    options = {"ipc": ipc, "seed": seed, "image_size": image_size or DEFAULT_IMAGE_SIZE, "threads": threads}
     options |= {"precision": precision, "teacher_order": teacher_order, "observer": parse_settings(observer or [])}
     with progress_shown(not quiet):
         _compress(method, train, out, workdir, given, force, options)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Return whether the command line has an option, also with its default value."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _refuse_unread(method: str, unread: dict[str, Any], reason: str) -> None:
@@ -231,7 +241,7 @@ def _compress_scores(source: Path, train: Path, out: Path, keep: End, given: dic
 
 
 def _report(out: Path, made: "Manifest") -> None:
-    print(f"{out}: {len(made.ids):,} images, {made.image_bytes:,} bytes")
+    print(f"{out}: {len(made.ids):,} images, {format_bytes(made.image_bytes)}")
     for line in class_lines(made):
         print(line)
 
@@ -254,4 +264,4 @@ def _compress(
         report_observer(request.manifest.content_hash, workdir, request.observer)
     made = make_subset(request, out, force=force)
     seconds = ", ".join(f"{part} {value:.1f} s" for part, value in made.seconds.items())
-    print(f"{out}: {len(made.manifest.ids):,} images, {made.manifest.image_bytes:,} bytes ({seconds})")
+    print(f"{out}: {len(made.manifest.ids):,} images, {format_bytes(made.manifest.image_bytes)} ({seconds})")

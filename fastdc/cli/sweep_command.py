@@ -20,6 +20,7 @@ from fastdc.cli.common import (
 )
 from fastdc.common.choices import EngineChoice, Precision, Rerun, Together
 from fastdc.common.errors import ConfigError
+from fastdc.common.text import counted
 
 if TYPE_CHECKING:
     from fastdc.sweep.launch.workers import Launcher
@@ -210,11 +211,11 @@ def _run(grid: "SweepConfig", rerun: Rerun, quiet: bool, launcher: "Launcher | N
     with Store(plan.store_path, readonly=True) as store:
         show(make_rows(store.records(), [cell.key for cell in plan.cells]))
     counts = ", ".join(f"{count} {state}" for state, count in sorted(outcome.states.items()))
-    print(f"\n{len(plan.cells)} runs: {counts} ({outcome.ran} run now). Results: {plan.store_path}")
+    print(f"\n{len(plan.cells)} runs: {counts} ({outcome.ran} of them now). Results: {plan.store_path}")
     failed = outcome.states["failed"] + outcome.states["diverged"]
     if failed:
-        report_error(f"{failed} runs failed; --rerun failed repeats them")
+        report_error(f"{counted(failed, 'run')} failed; --rerun failed repeats failed runs")
     if outcome.kept:
-        report_error(f"{outcome.kept} runs failed this time; their earlier results are kept")
+        report_error(f"{counted(outcome.kept, 'run')} failed this time; earlier results are kept")
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)

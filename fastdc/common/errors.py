@@ -70,7 +70,7 @@ class WorkerError(FastDCError):
     exit_code = 1
 
 
-_MEMORY_WORDS = (
+MEMORY_WORDS = (
     "out of memory",
     "not enough memory",
     "allocate memory",
@@ -93,15 +93,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     torch has an exception class for its own CUDA memory only. Libraries and the CPU give a text.
     """
-    return names_memory(error) or (isinstance(error, RuntimeError) and _has(error, _LIKELY_MEMORY_WORDS))
+    return names_memory(error) or (isinstance(error, RuntimeError) and has_words(error, _LIKELY_MEMORY_WORDS))
 
 
 def names_memory(error: BaseException) -> bool:
     """Return whether an error itself states that the memory is too small."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _has(error, _MEMORY_WORDS))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and has_words(error, MEMORY_WORDS))
 
 
-def _has(error: BaseException, words: tuple[str, ...]) -> bool:
+def has_words(error: BaseException, words: tuple[str, ...]) -> bool:
+    """Return whether the text of an error has one of the words, which are given in lower case."""
     text = str(error).lower()
     return any(word in text for word in words)
 

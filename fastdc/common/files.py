@@ -89,9 +89,14 @@ def _is_same_file(first: Path, second: Path) -> bool:
         return os.path.realpath(first) == os.path.realpath(second)
 
 
-def _temporary_name(path: Path) -> Path:
+def temporary_name(path: Path) -> Path:
     """Return a random hidden name beside `path`."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def find_temporaries(path: Path) -> Iterator[Path]:
+    """Return what lies beside `path` under a name of `temporary_name`, in use or left behind."""
+    return path.parent.glob(f".{escape(path.name)}.????????.tmp")
 
 
 def _check_creatable(path: Path) -> None:
@@ -103,7 +108,7 @@ def _check_creatable(path: Path) -> None:
         OutputError: the folder is read-only, or the disk is full.
         OSError: the temporary name is too long.
     """
-    probe, folder = _temporary_name(path), path.parent
+    probe, folder = temporary_name(path), path.parent
     try:
         probe.touch()
         probe.unlink()
@@ -120,7 +125,7 @@ def _check_creatable(path: Path) -> None:
 
 def _too_long(path: Path) -> OutputError:
     """Return the error for a name too long to gain the affixes of its temporary file."""
-    length, more = len(os.fsencode(path.name)), len(_temporary_name(Path("x")).name) - 1  # minus the "x"
+    length, more = len(os.fsencode(path.name)), len(temporary_name(Path("x")).name) - 1  # minus the "x"
     return OutputError(
         f"{path}: the name has {length} bytes and gets {more} more while it is written, which is too long for its "
         "file system (mostly 255); choose a shorter name"
@@ -137,7 +142,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OutputError: the disk is full, over quota, or the file size limit is reached.
     """
-    remove_temporaries(path.parent.glob(f".{escape(path.name)}.????????.tmp"))
+    remove_temporaries(find_temporaries(path))
     try:
         with open_temporary(path) as (handle, temporary):
             yield handle
@@ -169,7 +174,7 @@ def open_temporary(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
     Ctrl-C never leaves a file behind.
     """
     while True:
-        temporary = _temporary_name(path)
+        temporary = temporary_name(path)
         try:
             with temporary.open("w+b") as handle:
                 with suppress(OSError):  # a file system without locks: leftovers of killed writers stay
@@ -200,6 +205,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def store_path(workdir: Path) -> Path:
+    """Return the path of the result store in a sweep's folder."""
+    return workdir / "store.sqlite"
+
+
 def prepare_workdir(workdir: Path) -> None:
     """Create the workdir and check that it can be written.
 
@@ -208,7 +218,7 @@ def prepare_workdir(workdir: Path) -> None:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        check_output(workdir / "store.sqlite", force=True)
+        check_output(store_path(workdir), force=True)
     except OSError as error:
         raise OutputError(f"{workdir}: cannot be made ({error.strerror}); choose another --workdir") from error
 

@@ -3,15 +3,13 @@
 import errno
 import fcntl
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from glob import escape
 from pathlib import Path
 
 from fastdc.common.errors import OutputError, disk_full, is_disk_full
-from fastdc.common.files import sync_folder
+from fastdc.common.files import find_temporaries, sync_folder, temporary_name
 
 
 @contextmanager
@@ -25,7 +23,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         OutputError: the disk is full, or another process has made `path` in the meantime.
     """
     _remove_leftovers(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = temporary_name(path)
     replaces = path.is_dir()
     try:
         temporary.mkdir()
@@ -45,7 +43,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def _rename(temporary: Path, path: Path, replaces: bool) -> None:
     """Put the new folder in place; the old one is renamed first, and returns if that fails."""
-    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    old = temporary_name(path)
     if replaces:
         os.rename(path, old)
     try:
@@ -61,7 +59,7 @@ def _rename(temporary: Path, path: Path, replaces: bool) -> None:
 
 
 def _remove_leftovers(path: Path) -> None:
-    for stale in path.parent.glob(f".{escape(path.name)}.????????.tmp"):
+    for stale in find_temporaries(path):
         with suppress(OSError), _opened(stale) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(stale, ignore_errors=True)

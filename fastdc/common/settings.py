@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from fastdc.common.errors import ConfigError
+from fastdc.common.plain_yaml import YamlFaultError, parse_yaml
 
 LONGEST_RANGE = 1000
 
@@ -33,23 +34,27 @@ class Settings(BaseModel):
         unknown = sorted(set(values) - set(cls.model_fields))
         if unknown:
             raise ConfigError(f"{where}: unknown setting '{unknown[0]}'; {closest(unknown[0], cls.model_fields)}")
-        for key, value in values.items():
-            # pydantic would convert True to 1 where a number is expected.
-            if isinstance(value, bool) and bool not in _types(cls.model_fields[key].annotation):
-                raise ConfigError(f"{where}: {key}={str(value).lower()}: found yes or no, expected a value")
         try:
             return cls(**values)
         except ValidationError as error:
             raise ConfigError(f"{where}: {first_problem(error)}") from error
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_for_a_value(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse True where no bool is expected: pydantic would convert it to 1."""
+        if isinstance(value, bool) and not _takes_bool(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError("found yes or no, expected a value")
+        return value
 
     def is_default(self, name: str) -> bool:
         """Return whether a setting has its default value."""
         return bool(getattr(self, name) == type(self).model_fields[name].default)
 
 
-def _types(annotation: Any) -> set[Any]:
-    """Return an annotation and its arguments: those of `int | None` are int and NoneType."""
-    return {annotation, *get_args(annotation)}
+def _takes_bool(annotation: Any) -> bool:
+    """Return whether an annotation, or a part of it as in `bool | None`, is bool or any type."""
+    return not {bool, Any}.isdisjoint((annotation, *get_args(annotation)))
 
 
 def first_problem(error: ValidationError) -> str:
@@ -62,7 +67,9 @@ def first_problem(error: ValidationError) -> str:
         return problem["msg"].removeprefix("Value error, ")
     field = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{field}={problem['input']!r}: {message[:1].lower()}{message[1:]}"
+    found = problem["input"]
+    shown = str(found).lower() if isinstance(found, bool) else repr(found)  # as it is written in YAML
+    return f"{field}={shown}: {message[:1].lower()}{message[1:]}"
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -112,13 +119,15 @@ def merge_settings(what: str, own: Mapping[str, Any], given: Mapping[str, Any]) 
 
 
 def parse_scalar(text: str, key: str) -> Any:
-    """Parse a plain YAML value: a scalar or a list.
+    """Parse a plain YAML value, a scalar or a list, by the rules of a sweep's file.
 
     Raises:
-        ConfigError: `text` is not YAML, or is a mapping.
+        ConfigError: `text` is not plain YAML, or is a mapping.
     """
     try:
-        value = yaml.safe_load(text)
+        value, _ = parse_yaml(text)
+    except YamlFaultError as fault:
+        raise ConfigError(f"setting '{key}={text}': {fault}") from fault
     except yaml.YAMLError as error:
         raise ConfigError(f"setting '{key}={text}': not a plain value; quote it or simplify it") from error
     if isinstance(value, dict):

@@ -10,8 +10,13 @@ def format_bytes(count: int) -> str:
     """Return a number of bytes as text in decimal units: 161.4 kB."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= factor:
-            return f"{count / factor:.1f} {unit}"
+            return f"{count / factor:,.1f} {unit}"
     return f"{count} B"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1: `1 run`, `2 runs`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def plain(text: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastdc.common.errors import ConfigError
+from fastdc.common.text import counted
 from fastdc.methods.registry import load_registry
 from fastdc.report import make_rows
 from fastdc.report.comparable import choose_groups
@@ -40,7 +41,9 @@ def describe(records: Iterable[Record], config: SweepConfig) -> list[str]:
         interval = "" if some.low is None else ", with 95 % intervals"
         lines += [f"Points above {BASELINE}{interval}: {judged}.", weigh(some)]
     if PAPERS in found and not is_above(found[PAPERS]) and {row.dataset for row in rows} == {GREY}:
-        lines.append(f"{PAPERS} is not above {BASELINE} on these grey images of clothes; photographs: {PHOTOGRAPHS}")
+        lines.append(
+            f"{PAPERS} is not above {BASELINE} on these grey images of clothes. For photographs, run {PHOTOGRAPHS}."
+        )
     return lines
 
 
@@ -83,7 +86,7 @@ def is_above(result: Paired) -> bool:
 
 def weigh(result: Paired) -> str:
     """Return a sentence about what this number of seeds can prove."""
-    seeds = f"{result.n} paired seed{'s' * (result.n > 1)}"
+    seeds = counted(result.n, "paired seed")
     if result.smallest_p <= 0.05:
         return f"These are {seeds}; fastdc compare gives the exact p-values."
-    return f"{seeds} can be no proof: the exact test gives p = {result.smallest_p:.2g} at best."
+    return f"{seeds} prove{'s' * (result.n == 1)} nothing: the exact test gives p = {result.smallest_p:.2g} at best."

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastdc.common.choices import DemoSet
+from fastdc.common.files import store_path
 from fastdc.common.threads import usable_cpus
 from fastdc.demo.conclusions import describe
 from fastdc.recipes import fashion_mnist, imagenette
@@ -110,7 +111,7 @@ def _signals_left_to(processes: Sequence["subprocess.Popen[bytes]"]) -> Iterator
 def conclude(config: SweepConfig) -> list[str]:
     """Write the page; return the closing lines of the demo."""
     page = config.workdir / "page.html"
-    with Store(config.workdir / "store.sqlite", readonly=True) as store:
+    with Store(store_path(config.workdir), readonly=True) as store:
         records = store.records()
         write_page(store, config.workdir, page)
     return [

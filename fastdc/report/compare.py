@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from fastdc.common.errors import ConfigError
-from fastdc.common.text import plain
+from fastdc.common.text import counted, plain
 from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.join_results import marked
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, paired, seeds_for_claims, seeds_needed
-from fastdc.report.row_texts import title
+from fastdc.report.row_texts import machines_differ, title
 from fastdc.report.rows import AXES, Row
 from fastdc.report.sides import CONTRASTS, Side, find_sides, free_axes
 from fastdc.report.table_notes import external_notes
@@ -130,6 +130,36 @@ def compare_sources(groups: Sequence[Group], source: str, epoch: Epoch = "last")
     return with_holm([each for found in shared.values() for each in found]), lost
 
 
+def compare_chosen(
+    groups: Sequence[Group],
+    names: Sequence[str],
+    reference: str | None = None,
+    source: str | None = None,
+    epoch: Epoch = "last",
+) -> tuple[list[Comparison], list[str]]:
+    """Compare pairs of `names`, or with a reference, or without either every method of joined results with itself.
+
+    Args:
+        groups, epoch: as in `compare_pairs`.
+        names: pairs A B [C D ...]; with `reference` the methods that it is compared with, none for all.
+        source: name of the other results, if the runs are from `join_records`.
+
+    Raises:
+        ConfigError: `names` are no pairs, or as in the functions above.
+
+    Returns:
+        The comparisons, and the methods that share no finished seed.
+    """
+    if reference is not None:
+        return compare_against(groups, reference, names, epoch)
+    if source is not None and not names:
+        return compare_sources(groups, source, epoch)
+    if not names or len(names) % 2:
+        found = counted(len(names), "method")
+        raise ConfigError(f"compare: found {found}, expected pairs A B [C D ...], or --all-against METHOD")
+    return compare_pairs(groups, zip(names[::2], names[1::2], strict=True), epoch), []
+
+
 def _refuse_itself(first: Side, second: Side) -> None:
     if first == second:
         raise ConfigError(
@@ -183,10 +213,14 @@ def _why_none(groups: Sequence[Group], first: Side, second: Side, epoch: Epoch) 
         if axis not in ("method", "ipc", *free) and not set(values[0]) & set(values[1]):
             differ.append(f"{axis} {', '.join(values[0][:SHOWN])} and {', '.join(values[1][:SHOWN])}")
     if not differ:
-        differ = [
-            f"IPC {seed_text(row.ipc or 0 for row, _ in sides[0])} and {seed_text(row.ipc or 0 for row, _ in sides[1])}"
-        ]
+        differ = [" and ".join(_ipcs(row for row, _ in side) for side in sides)]
     return f"{named}: they were run with {plain('; '.join(differ))}; run both with the same seeds, protocol and network"
+
+
+def _ipcs(rows: Iterable[Row]) -> str:
+    """Return the images per class of a method's rows: `IPC 10, 50`, or `all images` for whole sets."""
+    numbers = {row.ipc for row in rows if row.ipc is not None}
+    return f"IPC {seed_text(numbers)}" if numbers else "all images"
 
 
 def _seeds(scores: dict[int, float]) -> str:
@@ -229,7 +263,7 @@ def _as_data(each: Comparison, detect: float | None) -> dict[str, Any]:
 
 def comparison_table(found: Sequence[Comparison], detect: float | None, epoch: Epoch = "last") -> str:
     """Return the comparisons as text, one paragraph each, without a trailing newline."""
-    several = len({(each.first.device, each.first.threads) for each in found}) > 1
+    several = machines_differ(each.first for each in found)
     tests = sum(each.p_holm is not None for each in found)
     paragraphs = [_paragraph(each, detect, several, tests, epoch) for each in found]
     notes = external_notes(row for each in found for row in (each.first, each.second))
@@ -278,4 +312,4 @@ def _needed(result: Paired, detect: float | None) -> int | None:
 
 
 def _count(n: int) -> str:
-    return f"{n} paired seed{'s' * (n > 1)}"
+    return counted(n, "paired seed")

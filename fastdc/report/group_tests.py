@@ -12,7 +12,7 @@ from typing import NamedTuple
 RATE = 0.05
 TEST = (
     "Welch's two-sided t test between every two methods of a table at one IPC; false discovery rate 5 % "
-    "(Benjamini and Hochberg); it assumes normal spread, so with few seeds it separates methods that places leave open"
+    "(Benjamini and Hochberg); it assumes normal spread. With few seeds it may separate methods that share places."
 )
 LETTERS = string.ascii_letters
 LIKE_BEST = "≈ best"

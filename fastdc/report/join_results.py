@@ -1,5 +1,6 @@
 """Join the runs of two results, so that methods of one can be compared with methods of the other."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from fastdc.sweep.store.results import Record
 
 def source_name(path: Path) -> str:
     """Return the name of results: that of their folder, or of their file without its suffix."""
-    name = path.absolute().name
+    name = os.path.basename(os.path.abspath(path))  # `..` is replaced, a link keeps its name
     suffix = next((each for each in (*SUFFIXES, ".jsonl", ".csv") if name.lower().endswith(each)), "")
     return name[: len(name) - len(suffix)]
 

@@ -19,14 +19,14 @@ from fastdc.common.text import natural, plain
 from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.group_tests import MOST
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, mean_interval, paired, seeds_for_claims
-from fastdc.report.row_texts import ruled, title
+from fastdc.report.row_texts import machines_differ, ruled, title
 from fastdc.report.rows import AXES, Row
 from fastdc.report.sides import find_names
 from fastdc.report.table_notes import external_notes
 
 PLACES = (
-    "Places: those that are possible at 95 %, by exact paired permutation tests (Holm over all pairs) on the seeds "
-    "that all methods of a table finished, those with one seed left out"
+    "Places: every place that is possible at 95 %. Tests are exact paired permutations on the common seeds, with Holm "
+    "over all pairs. Methods with one seed are left out."
 )
 Scored = tuple[Row, dict[int, float]]
 """Row with its accuracy by seed."""
@@ -198,14 +198,14 @@ def places_of(groups: Iterable[Group]) -> dict[str, str]:
     return {each.row.method: place_text(each.first, each.last) for each in (ranking.methods if ranking else ())}
 
 
-HEADINGS = ("rank", "method", "top-1 %", "95 % interval", "n", "to the first", "95 % interval", "p (Holm)")
+HEADINGS = ("rank", "method", "top-1 %", "95 % interval", "n", "behind first", "95 % interval", "p (Holm)")
 
 
 def render_ranking(rankings: Sequence[Ranking], style: RankFormat, epoch: Epoch = "last") -> str:
     """Return rankings as text, without a trailing newline; `epoch` names the epoch whose accuracy they compare."""
     if style == "json":
         return json.dumps([{**_as_data(ranking), "epoch": epoch} for ranking in rankings], indent=1, allow_nan=False)
-    several = len({(ranking.row.device, ranking.row.threads) for ranking in rankings}) > 1
+    several = machines_differ(ranking.row for ranking in rankings)
     return "\n\n".join(_block(ranking, style, several, epoch) for ranking in rankings)
 
 

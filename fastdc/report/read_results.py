@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fastdc.common.errors import StoreError
+from fastdc.common.files import store_path
 from fastdc.common.keys import content_key
 from fastdc.sweep.bundle.bundle_archive import is_archive_name
 from fastdc.sweep.bundle.read_bundle import load_bundle
@@ -84,13 +85,13 @@ def open_results(folder: Path, whole: bool = False) -> Iterator[Results]:
             raise StoreError(f"{path}: holds accuracies alone; this command needs {WHOLE} beside it")
         yield _read_short(path)
         return
-    with Store(folder / "store.sqlite", readonly=True) as store:
+    with Store(store_path(folder), readonly=True) as store:
         yield store
 
 
 def _committed(folder: Path) -> Path | None:
     """Return the text file of a folder without a store; None if the folder has a store or neither file."""
-    if (folder / "store.sqlite").exists():
+    if store_path(folder).exists():
         return None
     return next((folder / name for name in (WHOLE, SHORT) if (folder / name).exists()), None)
 

@@ -1,5 +1,7 @@
 """Texts of single values and lines that several reports show: titles, durations, sizes, aligned columns."""
 
+from collections.abc import Iterable
+
 from fastdc.common.precision import PAPER_PRECISION, shown_precision
 from fastdc.common.text import format_bytes, plain
 from fastdc.report.rows import Row
@@ -25,11 +27,16 @@ def title(row: Row, with_machine: bool = False) -> str:
         rule = "hints off" if row.augment == "protocol" else "every set cropped alike"
         text += f", {rule} (augment={row.augment})"
     if row.holdout is not None:
-        text += f", held-out {100 * row.holdout:g} % of the training set, not validation"
+        text += f", validated on a held-out {100 * row.holdout:g} % of the training set"
     if with_machine:
         text += f", {row.device or 'unknown device'}"
         text += f" with {row.threads} thread{'s' * (row.threads > 1)}" if row.threads else ""
     return plain(text)
+
+
+def machines_differ(rows: Iterable[Row]) -> bool:
+    """Return whether titles must name device and threads, because they are not those of every row."""
+    return len({(row.device, row.threads) for row in rows}) > 1
 
 
 def label_size(row: Row) -> str:

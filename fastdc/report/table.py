@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from fastdc.common.choices import TextFormat
 from fastdc.common.text import format_bytes, plain
 from fastdc.report.escape import csv_text, latex
-from fastdc.report.row_texts import UNKNOWN, duration, label_size, mixed, own_ipc_text, ruled, title
+from fastdc.report.row_texts import UNKNOWN, duration, label_size, machines_differ, mixed, own_ipc_text, ruled, title
 from fastdc.report.rows import Row
 from fastdc.report.table_notes import notes
 
@@ -90,11 +90,6 @@ def tables(rows: list[Row]) -> list[tuple[str, list[Row]]]:
     """Group consecutive rows that may be compared with each other, under their title."""
     differ = machines_differ(rows)
     return [(text, list(group)) for text, group in groupby(rows, key=lambda row: title(row, differ))]
-
-
-def machines_differ(rows: list[Row]) -> bool:
-    """Return whether titles must name device and threads, because they are not those of every row."""
-    return len({(row.device, row.threads) for row in rows}) > 1
 
 
 def plain_table(rows: list[Row]) -> str:

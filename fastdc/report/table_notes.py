@@ -10,7 +10,7 @@ from fastdc.train.protocol_names import inferred_of
 STORAGE_RULE = (
     "storage: {names}: own bytes, as imported; other rows: JPEG of quality 75, 4:2:0, unless their method differs"
 )
-SIZE_RULE = "size: JPEG files as they are, images stored as raw pixels as PNG"
+SIZE_RULE = "size: JPEGs count as stored; raw pixels count as PNG"
 
 
 def notes(rows: list[Row]) -> list[str]:
@@ -92,7 +92,8 @@ def _label_notes(rows: list[Row]) -> list[str]:
     kinds = {row.labels for row in rows if row.n}
     if "online" in kinds:
         lines.append(
-            "labels not stored: fp16 logits of every image in every epoch would take as much; relabel is part of train"
+            "Labels are not stored; their size is that of fp16 logits for every image and epoch. "
+            "Training time includes relabelling."
         )
     if "stored" in kinds:
         lines.append("labels stored: made once for each stored set, whatever trains on it; relabel comes before train")

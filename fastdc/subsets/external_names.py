@@ -60,6 +60,14 @@ def with_path(text: str, path: Path) -> str:
     return f"{named.name}={named.kind}:{path}{'' if inside is None else f'[{inside}]'}"
 
 
+def without_home(text: str) -> str:
+    """Return an item of `methods` with `~` in an external set's path replaced, so that other users find the file."""
+    if not is_external(text):
+        return text
+    path = parse_external(text).path
+    return text if str(path) in text else with_path(text, path)
+
+
 def external_names(methods: Iterable[str]) -> list[str]:
     """Return the names of the external sets among `methods`."""
     return [parse_external(text).name for text in methods if is_external(text)]

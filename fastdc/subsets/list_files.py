@@ -23,6 +23,8 @@ from fastdc.subsets.value_lists import INDICES, value_list
 
 LIST_VERSION = 2
 """Version of lists whose comment records how images were combined. Version 1 had no such comment."""
+LIST_SUFFIX = ".list.tsv"
+EXPECTED = "a text file with one image id per line, or indices as .npy"
 _MARK = re.compile(r"#\s*fastdc-list\s*(\d*)\s*(.*)")
 _ONE_BY_ONE = "to store its images one by one, give a list without comments: grep -v '^#' LIST | cut -f1 > ids.txt"
 
@@ -120,7 +122,7 @@ def read_list_file(path: Path, ids: Container[str]) -> ListFile:
     if path.suffix.lower() in READERS:
         lines, indices, mask = value_list(path, read_value(path, INDICES))
         return ListFile(lines, None, indices, mask)
-    text = read_text(path)
+    text = read_text(path, EXPECTED)
     combined = _read_comment(path, text)
     table = text_table(path, text, ids, has_key)
     lines = lines_of(table, *_places(table))
@@ -166,9 +168,9 @@ def _refuse_old_mosaics(path: Path, lines: list[Line]) -> None:
 
     That version joined the ids of a mosaic's sources with `+` in the manifest and wrote no comment into the list.
     """
-    if not path.name.endswith(".list.tsv") or not lines:
+    if not path.name.endswith(LIST_SUFFIX) or not lines:
         return
-    manifest = path.with_name(f"{path.name.removesuffix('.list.tsv')}.json")
+    manifest = path.with_name(f"{path.name.removesuffix(LIST_SUFFIX)}.json")
     try:
         stored = parse_manifest(manifest)
     except ManifestError:

@@ -35,8 +35,8 @@ class TrainingLists:
         found = read_list(path, self.manifest, self.labels, advice=BY_ID).sources.ravel()
         values, counts = np.unique(found, return_counts=True)
         if (counts > 1).any():
-            name = self.manifest.ids[values[counts > 1][0]]
-            raise MethodError(f"{path}: names image '{name}' {counts.max()} times; name each image once")
+            name, count = self.manifest.ids[values[counts > 1][0]], counts[counts > 1][0]
+            raise MethodError(f"{path}: names image '{name}' {count} times; name each image once")
         return found
 
     def scores(self, path: Path, column: str | None = None) -> NDArray[np.float64]:

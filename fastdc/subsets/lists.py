@@ -20,7 +20,7 @@ from fastdc.beton.sample_order import Order
 from fastdc.common.errors import MethodError
 from fastdc.common.files import write_atomic
 from fastdc.subsets.index_order import ORDER_ADVICE, check_index_order
-from fastdc.subsets.list_files import Combined, read_list_file
+from fastdc.subsets.list_files import LIST_SUFFIX, Combined, read_list_file
 from fastdc.subsets.tables import Line
 from fastdc.subsets.value_lists import SCORE_ADVICE
 
@@ -45,7 +45,7 @@ class ImageList(NamedTuple):
 
 def list_path(subset: Path) -> Path:
     """Return the path of a subset's list: X.list.tsv beside X.beton."""
-    return subset.with_suffix(".list.tsv")
+    return subset.with_suffix(LIST_SUFFIX)
 
 
 def write_list(
@@ -171,6 +171,15 @@ def _checked(index: int, line: Line, manifest: Manifest, labels: NDArray[np.int6
 
 
 def refuse_repeats(lines: Sequence[Line], found: NDArray[np.int64]) -> None:
+    """Refuse entries that name the same image.
+
+    Args:
+        lines: entries of the list.
+        found: image index of each, int64 [N].
+
+    Raises:
+        MethodError: an image is named twice; names both places.
+    """
     seen: dict[int, str] = {}
     for line, index in zip(lines, found.tolist(), strict=True):
         if seen.setdefault(index, line.where) != line.where:

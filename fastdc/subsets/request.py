@@ -166,7 +166,7 @@ class SubsetRequest:
         return {**tool, **self.identity(), "variant": self.variant, **order}
 
     given: ClassVar[None] = None
-    """A method's set is made; see `ExternalRequest.given`."""
+    """No file is given, because a method's set has to be made; see `ExternalRequest.given`."""
 
     @property
     def images(self) -> int:

@@ -124,7 +124,7 @@ def _table(path: Path, ids: Container[str]) -> Table:
         return parquet_table(path)
     if suffix in READERS:
         return _value_table(path, read_value(path, EXPECTED))
-    text = read_text(path)
+    text = read_text(path, EXPECTED)
     return text_table(path, text, ids, has_key_or_numbers, record_of_text(path, text))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastdc._version import __version__
 from fastdc.beton import BetonFile, Manifest, Sample, encode_jpeg, fit_image, write_samples
+from fastdc.beton.format import MODE_RAW
 from fastdc.common.log import log_message
 from fastdc.methods import Compressed, Method, MethodContext
 from fastdc.methods.bases.method_config import Fit
@@ -73,7 +74,7 @@ def _samples(
     if fit is None:
         for name, label, row in zip(ids, compressed.labels, compressed.sources, strict=True):
             index = int(row[0])
-            raw = beton.modes[index] == 1  # 0 is JPEG
+            raw = beton.modes[index] == MODE_RAW
             yield Sample(beton.decode(index) if raw else bytes(beton.payload(index)), int(label), name)
         return
     if compressed.images is not None:

@@ -87,7 +87,7 @@ def _read_json(path: Path, expected: str) -> Any:
         return found
 
     try:
-        return json.loads(read_text(path), object_pairs_hook=unique)
+        return json.loads(read_text(path, expected), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is no JSON ({error}), expected {expected}") from error
 

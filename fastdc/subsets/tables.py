@@ -117,8 +117,11 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, expected: str) -> str:
     """Return the text of a file; one whose name ends in .gz is unpacked.
+
+    Args:
+        expected: what the file should hold, for messages.
 
     Raises:
         ConfigError: the file cannot be read, is no UTF-8, or larger than `MAX_LIST_BYTES`.
@@ -127,15 +130,13 @@ def read_text(path: Path) -> str:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as handle:
             data = handle.read(MAX_LIST_BYTES + 1)
         if len(data) > MAX_LIST_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_LIST_BYTES} bytes, expected a list of image ids")
+            raise ConfigError(f"{path}: larger than {MAX_LIST_BYTES} bytes, expected {expected}")
         return data.decode("utf-8-sig")  # Windows programs write a byte order mark
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         if path.suffix == ".gz" and not getattr(error, "strerror", None):
             reason = "no complete gzip file of UTF-8 text"
-        raise ConfigError(
-            f"{path}: cannot be read ({reason}), expected a text file with one image id per line, or indices as .npy"
-        ) from error
+        raise ConfigError(f"{path}: cannot be read ({reason}), expected {expected}") from error
 
 
 def text_table(

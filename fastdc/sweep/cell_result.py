@@ -4,7 +4,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from fastdc.common.errors import DivergedError, FastDCError, is_out_of_memory, names_memory
+from fastdc.common.errors import DivergedError, FastDCError, explain, is_out_of_memory, names_memory
 from fastdc.common.gpu_share import shares_gpu
 from fastdc.sweep.failures import Failure, classify, is_short_of_memory
 
@@ -49,18 +49,19 @@ def failure_of(error: Exception) -> CellFailure:
     """Describe an error for a cell's row."""
     trace = None if isinstance(error, FastDCError) else "".join(traceback.format_exception(error))
     outcome: Literal["failed", "diverged"] = "diverged" if isinstance(error, DivergedError) else "failed"
-    return CellFailure(outcome, one_line(error), classify(error), trace, short_of_memory=is_short_of_memory(error))
+    return CellFailure(
+        outcome, describe_error(error), classify(error), trace, short_of_memory=is_short_of_memory(error)
+    )
 
 
-def one_line(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Describe an error in one line; name the type of an error that fastdc does not raise itself."""
-    text = " ".join(str(error).split()) or "no message"
-    if isinstance(error, FastDCError):
+    known = explain(error)
+    text = " ".join((str(error) if known is None else known[0]).split()) or "no message"
+    if known is not None:
         return text
     if is_out_of_memory(error):
         likely = "" if names_memory(error) else "probably "
         fewer = ", or let fewer processes share the GPU" if shares_gpu() else ""
         return f"{likely}out of memory ({text[:200]}); lower the protocol's batch_size or the image size{fewer}"
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; check path and permissions"
     return f"unexpected {type(error).__name__}: {text[:500]}"

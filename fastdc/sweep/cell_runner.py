@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fastdc.beton.manifest import manifest_path
 from fastdc.common.choices import Device
 from fastdc.common.crash_points import hit
 from fastdc.common.errors import CheckpointError, DivergedError, FastDCError, TeacherError
@@ -300,7 +301,7 @@ def file_state(path: Path) -> State | None:
 
 def subset_content(path: Path) -> list[str]:
     """Return the SHA-256 of a subset's beton and manifest, by which a later change of either is found."""
-    return [file_key(path, 64), file_key(path.with_suffix(".json"), 64)]
+    return [file_key(path, 64), file_key(manifest_path(path), 64)]
 
 
 def is_whole(path: Path) -> bool:

@@ -179,6 +179,7 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
     shown = {**setup.shown, "method": first.variant.name, "ipc": first.ipc}
     views = views_of(plan, first.variant, setup.shown["augment"])
     epochs = setup.protocol.epochs_for(first.images, len(plan.train.classes))
+    batch = setup.protocol.batch_for(first.images)
     data = {"train": plan.train.content_hash, "val": plan.val.content_hash}
     axes = content_key({**shown, **data})
     shared = {
@@ -187,7 +188,7 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
         "observer": plan.observer.summary if first.variant.observed else None,
         "group": content_key([setup.key, first.group]),
         "work": work_of(setup.protocol, epochs, first.images * views, sum(plan.val.counts)),
-        "batch": (batch := setup.protocol.batch_for(first.images)),
+        "batch": batch,
         "steps": epochs * -(-first.images * views // batch),  # rounded up in each epoch
     }
     for seed in plan.config.seeds:

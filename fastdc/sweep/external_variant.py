@@ -1,4 +1,4 @@
-"""External sets as a sweep plans them: with the same questions as a method's variant, and answers from their file."""
+"""External sets as a sweep plans them, with the interface of a method's variant, answered from their file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from fastdc.common.errors import (
+    MEMORY_WORDS,
     BetonError,
     CheckpointError,
     DivergedError,
@@ -13,6 +14,7 @@ from fastdc.common.errors import (
     OutputError,
     SourceError,
     StoreError,
+    has_words,
     is_disk_full,
     is_out_of_memory,
 )
@@ -27,9 +29,13 @@ the device, a process that crashed or was killed. `diverged`: a loss that is not
 FILES = (BetonError, ManifestError, LoaderError, CheckpointError, OutputError, StoreError, SourceError)
 OF_THE_MACHINE = (OSError, MemoryError, EOFError)
 LOST_WORDS = (
-    *("cuda error", "cuda driver error", "triton error [cuda]"),
-    *("cudnn_status_execution_failed", "cublas_status_execution_failed"),
-    *("no cuda gpus are available", "error from cudagetdevicecount"),
+    "cuda error",
+    "cuda driver error",
+    "triton error [cuda]",
+    "cudnn_status_execution_failed",
+    "cublas_status_execution_failed",
+    "no cuda gpus are available",
+    "error from cudagetdevicecount",
 )
 DEVICE_WORDS = (*LOST_WORDS, "cudnn error", "cublas", "nccl", "nvml", "nvrtc", "driver")
 
@@ -66,7 +72,7 @@ def loses_device(error: BaseException) -> bool:
     cuBLAS that failed while it ran. The cause counts as well, because a method may name it in an error of its own.
     """
     return any(
-        isinstance(cause, RuntimeError) and not is_out_of_memory(cause) and _names(cause, LOST_WORDS)
+        isinstance(cause, RuntimeError) and not is_out_of_memory(cause) and has_words(cause, LOST_WORDS)
         for cause in _with_causes(error)
     )
 
@@ -76,16 +82,11 @@ def is_short_of_memory(error: BaseException) -> bool:
     return any(map(is_out_of_memory, _with_causes(error)))
 
 
-def _names(error: BaseException, words: tuple[str, ...]) -> bool:
-    text = str(error).lower()
-    return any(word in text for word in words)
-
-
 def _is_infrastructure(error: BaseException) -> bool:
     if isinstance(error, FILES):
         return True
     if isinstance(error, FastDCError):  # only the message shows that a method ran out of the device's memory
-        return _names(error, ("out of memory", "allocate memory"))
+        return has_words(error, MEMORY_WORDS)
     if isinstance(error, OF_THE_MACHINE):
         return not isinstance(error, FileExistsError)
-    return is_out_of_memory(error) or (isinstance(error, RuntimeError) and _names(error, DEVICE_WORDS))
+    return is_out_of_memory(error) or (isinstance(error, RuntimeError) and has_words(error, DEVICE_WORDS))

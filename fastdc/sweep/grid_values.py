@@ -39,12 +39,13 @@ def nest_settings(value: Any, external: Iterable[str] = ()) -> Any:
     `{"pca.grid": 3, "full": {"protocol.epochs": 4}}` -> `{"pca": {"grid": 3}, "full": {"protocol.epochs": 4}}`.
 
     Args:
-        value: the settings.
+        value: the settings; None for none.
         external: names of external sets, which may contain dots.
 
     Raises:
         ValueError: the value is not a mapping, a key names no method, or a setting is given twice.
     """
+    value = {} if value is None else value  # a key of YAML without a value
     if not isinstance(value, Mapping):
         raise ValueError("expected a mapping such as {pca.grid: 3}")
     names = sorted(external, key=len, reverse=True)  # the longest first: of `a` and `a.b`, `a.b.fit` is of `a.b`

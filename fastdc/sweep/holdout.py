@@ -14,6 +14,7 @@ from fastdc.common.errors import FastDCError, OutputError
 from fastdc.common.keys import content_key
 from fastdc.common.locks import locked
 from fastdc.common.log import log_message, shows_progress
+from fastdc.common.text import format_bytes
 from fastdc.sweep.sweep_config import SweepConfig
 
 if TYPE_CHECKING:
@@ -182,8 +183,8 @@ def _write_missing(split: Holdout, train: "Manifest") -> None:
     free = shutil.disk_usage(split.folder).free
     if free < split.bytes_left:
         raise OutputError(
-            f"{split.folder}: the two parts of {split.source} take {split.bytes_left / 1e9:.2f} GB, and "
-            f"{free / 1e9:.2f} GB are free; free space or choose another --workdir"
+            f"{split.folder}: the two parts of {split.source} take {format_bytes(split.bytes_left)}, and "
+            f"{format_bytes(free)} are free; free space or choose another --workdir"
         )
     if shows_progress():
         log_message(split.line)

@@ -1,11 +1,13 @@
 """Hold what a checked sweep consists of: its cells, the subsets that they train on, and what all of them share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastdc.common.choices import Device
+from fastdc.common.files import store_path
 from fastdc.sweep.external_variant import ExternalVariant
 from fastdc.sweep.holdout import Holdout
 from fastdc.sweep.plan_checks import AnyVariant
@@ -83,13 +85,18 @@ class Cell:
     @property
     def name(self) -> str:
         """Describe the cell in one line: what is trained on what."""
-        ipc = "all" if self.label["ipc"] is None else self.label["ipc"]
-        rule = "" if self.label["augment"] == "method" else f" augment {self.label['augment']}"
-        return f"{self.label['method']} ipc {ipc} {self.label['protocol']}{rule} {self.arch} seed {self.seed}"
+        return run_name({**self.label, "arch": self.arch, "seed": self.seed})
 
     def planned(self) -> Planned:
         """Return the cell as the store registers it."""
         return Planned(self.key, self.axes, self.label, self.skip)
+
+
+def run_name(label: Mapping[str, Any]) -> str:
+    """Describe a run by its label in one line: what is trained on what."""
+    ipc = "all" if label["ipc"] is None else label["ipc"]
+    rule = "" if label["augment"] == "method" else f" augment {label['augment']}"
+    return f"{label['method']} ipc {ipc} {label['protocol']}{rule} {label['arch']} seed {label['seed']}"
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,7 @@ class Plan:
     @property
     def store_path(self) -> Path:
         """Return the path of the result store, `DIR/store.sqlite`."""
-        return self.config.workdir / "store.sqlite"
+        return store_path(self.config.workdir)
 
     def missing(self, states: dict[str, str], rerun: Rerun = "missing") -> list[Cell]:
         """Return the cells that a sweep would run: those without a result, and those that `rerun` adds."""

@@ -11,10 +11,12 @@ from fastdc.beton.hints import Augment
 from fastdc.common.choices import EngineChoice, OrderName, Precision, Together
 from fastdc.common.errors import ConfigError
 from fastdc.common.log import log_message
-from fastdc.common.settings import Settings, closest, expand_numbers, parse_settings, split_names
+from fastdc.common.plain_yaml import Location
+from fastdc.common.settings import Settings, closest, expand_numbers, first_problem, parse_settings, split_names
 from fastdc.subsets.external_names import external_names
+from fastdc.subsets.request import DEFAULT_IMAGE_SIZE
 from fastdc.sweep.grid_values import nest_settings, split_each, split_protocols
-from fastdc.sweep.yaml_file import Location, read_yaml
+from fastdc.sweep.yaml_file import read_yaml
 from fastdc.track.trackers import check_trackers
 from fastdc.train.protocol_names import with_epochs
 
@@ -84,7 +86,7 @@ class SweepConfig(Settings):
     pool_observers: bool = False
     teacher: str = Field("observer", min_length=1)
     teacher_order: OrderName | None = None
-    image_size: int = Field(224, ge=8, le=4096)
+    image_size: int = Field(DEFAULT_IMAGE_SIZE, ge=8, le=4096)
     set: dict[str, dict[str, Any]] = Field(default_factory=dict)
     augment: tuple[Augment, ...] = Field(("method",), min_length=1)
     precision: Precision = "auto"
@@ -203,7 +205,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any], settings: Itera
     if "observer" in overrides and isinstance(file_observer, dict):
         values["observer"] = file_observer | overrides["observer"]
     if given:
-        values["set"] = _merged_settings(values.get("set", {}), given)
+        values["set"] = _merged_settings(values.get("set"), f"{path}:{lines.get(('set',), 1)}", given)
     needed = ("train", "workdir") if values.get("holdout") else ("train", "val", "workdir")
     missing = [key for key in needed if values.get(key) is None]
     if missing:
@@ -236,9 +238,14 @@ def _check_used(methods: Iterable[str], given: Iterable[str]) -> None:
             raise ConfigError(f"--set {name}...: is not among the methods {', '.join(swept)}; {closest(name, swept)}")
 
 
-def _merged_settings(file: Any, given: dict[str, Any]) -> Any:
+def _merged_settings(file: Any, place: str, given: dict[str, Any]) -> Any:
+    """Return the settings of `set` in the file, which stand at `place`, with those given as options."""
     try:
-        base, new = nest_settings(file), nest_settings(given)
+        base = nest_settings(file)
+    except ValueError as error:
+        raise ConfigError(f"{place}: set={file!r}: {error}") from error
+    try:
+        new = nest_settings(given)
     except ValueError as error:
         raise ConfigError(f"--set: {error}") from error
     return {method: base.get(method, {}) | new.get(method, {}) for method in [*base, *new]}
@@ -246,10 +253,7 @@ def _merged_settings(file: Any, given: dict[str, Any]) -> Any:
 
 def _located(error: ValidationError, path: Path | None, lines: dict[Location, int], options: set[str]) -> str:
     """Describe the first problem and its place: a command-line option, or file:line."""
-    problem = error.errors()[0]
-    location = tuple(problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    text = f"{'.'.join(map(str, location))}={problem['input']!r}: {message[:1].lower()}{message[1:]}"
+    location, text = tuple(error.errors()[0]["loc"]), first_problem(error)
     field = str(location[0]) if location else ""
     if field in options or path is None:
         return f"{OPTIONS.get(field, '--' + field.replace('_', '-'))}: {text}"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastdc.common.log import format_seconds, log_message, shows_progress
+from fastdc.common.text import counted
 from fastdc.sweep.plan import Cell
 from fastdc.track import emit
 
@@ -63,7 +64,7 @@ class Meter:
     def waiting(self, count: int) -> None:
         """Report, once, that nothing is left to start while other sweeps still run some of these cells."""
         if not self._waited:
-            self._say(f"waiting for {count} run(s) that another sweep on this store is at")
+            self._say(f"waiting for {counted(count, 'run')} of another sweep on this store")
         self._waited = True
 
     def _end(self, cell: Cell, text: str, event: str, **fields: Any) -> None:

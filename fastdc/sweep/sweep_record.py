@@ -8,6 +8,7 @@ from fastdc.common.errors import StoreError
 from fastdc.common.files import write_atomic
 from fastdc.common.keys import content_key
 from fastdc.common.precision import resolve_precision
+from fastdc.subsets.external_names import without_home
 from fastdc.sweep.plan import Plan
 from fastdc.sweep.sweep_config import SweepConfig
 
@@ -31,6 +32,7 @@ def record_sweep(config: SweepConfig, plan: Plan) -> None:
         "train": config.train.absolute(),
         "val": None if config.val is None or config.holdout else config.val.absolute(),
         "workdir": config.workdir.absolute(),
+        "methods": tuple(map(without_home, config.methods)),
     }
     # Trackers are no part of a result. Records are older than `compile`, and must not change without it.
     left_out = {"track"} | (set() if config.compile else {"compile"})

@@ -68,7 +68,6 @@ class Trackers(Registry[Kind]):
         super().__init__("tracker", Kind, lambda kind: kind.title, ConfigError)
         for name, kind in TRACKERS.items():
             self.add(name, kind, kind.target)
-        self.parts = TRACKERS
 
     def load_plugin(self, point: EntryPoint) -> None:
         """Register the class that an entry point names, without an import."""
@@ -176,7 +175,9 @@ class Remote:
     def _start(self) -> bool:
         package = self.kind.package
         if find_spec(package) is None:
-            self.give_up(f"the package {package} is not installed; {install_extra('trackers')}")
+            own = self.kind in TRACKERS.values()
+            advice = install_extra("trackers") if own else "install the package of this plug-in again"
+            self.give_up(f"the package {package} is not installed; {advice}")
             return False
         root = str(Path(__file__).parents[2])
         paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.race import Contender, Race
 from harness.results import load_rows, save_rows, table
+from harness.script import Options, finish, parse_options, run_script
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 KEYS = {"work", "peer", "ours", "theirs", "unit", "ratio", "goal", "met", "n", "spread"}
@@ -26,6 +28,35 @@ def test_a_script_replaces_only_its_own_rows(tmp_path: Path) -> None:
     save_rows(tmp_path, "one", [row("one", "new")], [{"work": "new", "value": 3}])
     assert [kept["work"] for kept in load_rows(tmp_path)] == ["kept", "new"]
     assert [line["value"] for line in csv.DictReader((tmp_path / "one.csv").open())] == ["3"]
+
+
+def test_a_run_of_some_races_keeps_the_other_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def races(options: Options) -> list[Race]:
+        return [Race(work, "x/s", Contender("c", "m:C", {}), ()) for work in ("first", "second")]
+
+    def made(script: str, race: Race, value: int, _: Any) -> list[dict[str, Any]]:
+        return [row(script, race.work, n=value, machine="toy", date="now")]
+
+    def chosen(only: str, value: int) -> int:
+        monkeypatch.setattr("harness.script.run_race", lambda *_: value)
+        monkeypatch.setattr("harness.script.summary_rows", made)
+        monkeypatch.setattr("harness.script.csv_rows", lambda _, race, value, __: [{"work": race.work, "value": value}])
+        options = parse_options("Run.", ["--out", str(tmp_path), "--only", only])
+        return finish(options, run_script("one", options, races) + run_script("none", options, lambda _: []))
+
+    monkeypatch.setattr("harness.script.draw", lambda *_: None)
+    assert chosen("", 1) == 0
+    assert chosen("SECOND", 2) == 0
+    assert [(kept["work"], kept["n"]) for kept in load_rows(tmp_path)] == [("first", 1), ("second", 2)]
+    lines = csv.DictReader((tmp_path / "one.csv").open())
+    assert [(line["work"], line["value"]) for line in lines] == [("first", "1"), ("second", "2")]
+    assert not (tmp_path / "none.csv").exists()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert chosen("third", 3) == 2
+    assert "--only 'third': no race has this in its name" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_the_table_shows_goals_misses_and_failures() -> None:

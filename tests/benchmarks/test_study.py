@@ -57,6 +57,20 @@ def test_a_store_restored_from_the_rows_gives_the_same_rows(tmp_path: Path) -> N
     assert (tmp_path / "rows.jsonl").read_bytes() == rows
 
 
+def test_a_run_that_failed_here_takes_its_committed_result(tmp_path: Path) -> None:
+    fill(tmp_path / "store.sqlite", range(2))
+    export_from(tmp_path, tmp_path / "store.sqlite")
+    with Store(tmp_path / "again.sqlite") as store:
+        failed, claimed = read_rows(tmp_path)
+        store.register(Planned(each["key"], each["axes"], each["label"]) for each in (failed, claimed))
+        lease = store.claim(failed["key"])
+        assert lease is not None
+        store.finish(lease, "failed", reason="OutputError: disk full")
+        assert store.claim(claimed["key"]) is not None  # by another process, which trains it now
+        assert restore(tmp_path, store) == 1
+        assert store.states()[failed["key"]] == "done"
+
+
 def test_the_rows_of_the_study_give_its_store(tmp_path: Path) -> None:
     with Store(tmp_path / "store.sqlite") as store:
         assert restore(study.STUDY, store) > 0

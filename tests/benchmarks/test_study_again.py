@@ -67,7 +67,7 @@ def test_a_changed_digit_or_key_is_named(ran: Path, tmp_path: Path, capsys: pyte
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (changed, other)))
     assert study.main(["verify", "2", "--study", str(tmp_path)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert any("DIFFERS: top1" in line and "curve from epoch 1" in line for line in lines)
+    assert any("DIFFERS: top1" in line and "curve from epoch 2" in line for line in lines)
     assert any("NOT MADE: no block of study.yaml gives its key" in line for line in lines)
 
 

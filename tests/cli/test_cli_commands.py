@@ -157,8 +157,9 @@ def test_an_imported_list_becomes_a_subset(work: Path, tmp_path: Path, capsys: p
     for wrong in (["--ipc", "1"], ["--set", "grid=2"], ["--force", "extra.beton"]):
         assert run([*command, *wrong]) == 2
         capsys.readouterr()
-    assert run([*command, "--observer", "epochs=3", "--force"]) == 2
-    assert "--observer does not apply" in only_line(capsys.readouterr().err)
+    for unread in ("--observer epochs=3", "--seed 0", f"--workdir {tmp_path}", "--precision auto", "--threads 2"):
+        assert run([*command, *unread.split(), "--force"]) == 2
+        assert f"{unread.split()[0]} does not apply, the list determines" in only_line(capsys.readouterr().err)
     assert run(["compress", "from-list", str(listed), "--out", str(out)]) == 2
     assert "expected LIST TRAIN.beton" in capsys.readouterr().err
 
@@ -179,6 +180,10 @@ def test_imported_scores_become_a_subset(work: Path, tmp_path: Path, capsys: pyt
         "--ipc",
         "1",
     ]
+    assert run([*command, "--keep", "easy", "--seed", "1"]) == 2
+    assert "--seed does not apply, the file has the scores" in only_line(capsys.readouterr().err)
+    assert run(["compress", "random", str(train), "--out", str(out), "--high", "easy"]) == 2
+    assert "--high does not apply, only from-scores reads it\n" in capsys.readouterr().err
     assert run([*command, "--keep", "easy", "--score", "el2n"]) == 0
     assert capsys.readouterr().out.startswith(f"{out}: 3 images, ")
     easy = load_manifest(out).ids
@@ -264,7 +269,7 @@ def test_a_sweep_and_its_report(work: Path, tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "runs").exists()
     assert run(["sweep", *grid, "-q"]) == 0
     out, err = capsys.readouterr()
-    assert "8 runs: 8 done (8 run now)" in out
+    assert "8 runs: 8 done (8 of them now)" in out
     assert err == ""
     assert run(["report", str(tmp_path / "runs"), "--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)

@@ -1,5 +1,7 @@
 """Typed settings and their one-line errors."""
 
+from typing import Any
+
 import pytest
 from pydantic import Field
 
@@ -19,6 +21,17 @@ def test_values_are_converted_and_frozen() -> None:
     assert (made.epochs, made.rate) == (7, 1e-3)
     with pytest.raises(ValueError, match="frozen"):
         made.epochs = 1  # type: ignore[misc]
+
+
+def test_yes_or_no_is_no_number_however_settings_are_made() -> None:
+    class Other(Settings):
+        limit: int | None = None
+        flip: bool | None = None
+        anything: Any = None
+
+    with pytest.raises(ValueError, match="found yes or no, expected a value"):
+        Other(limit=True)
+    assert Other(flip=True, anything=False).anything is False
 
 
 @pytest.mark.parametrize(
@@ -49,7 +62,34 @@ def test_pairs_are_yaml_scalars() -> None:
     }
 
 
-@pytest.mark.parametrize("pairs", [["epochs"], ["=3"], ["a=1", "a=2"], ["a={b: 1}"], ["a=[1"], ["a=!!python/name:os"]])
+def test_values_follow_the_rules_of_a_file() -> None:
+    """YAML 1.1 would read 8, False, 750 and a date."""
+    text = ["epochs=010", "x=no", "y=12:30", "day=2024-01-02", "lr=1e-3", "none=~", "empty="]
+    assert parse_settings(text) == {
+        "epochs": 10,
+        "x": "no",
+        "y": "12:30",
+        "day": "2024-01-02",
+        "lr": 0.001,
+        "none": None,
+        "empty": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        ["a=&x 1"],
+        ["a=.inf"],
+        ["a=[{b: 1, b: 2}]"],
+        ["epochs"],
+        ["=3"],
+        ["a=1", "a=2"],
+        ["a={b: 1}"],
+        ["a=[1"],
+        ["a=!!python/name:os"],
+    ],
+)
 def test_bad_pairs_are_refused(pairs: list[str]) -> None:
     with pytest.raises(ConfigError, match="setting '"):
         parse_settings(pairs)

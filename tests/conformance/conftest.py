@@ -24,7 +24,6 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     """Install entry points, given as lines `name = module` of a kind, and modules, given as text by name."""
     site = tmp_path / "site"
     site.mkdir()
-    monkeypatch.setattr(trackers, "TRACKERS", dict(trackers.TRACKERS))
 
     def write(kind: str, *points: str, **modules: str) -> None:
         for name, text in modules.items():

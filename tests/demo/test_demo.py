@@ -78,7 +78,7 @@ def test_the_papers_order_found() -> None:
         "The paper's order on ImageNet-1K, with ResNet-18: random 4.6 < el2n 12.2 < pca 22.8 %.",
         "Here, with resnet10_w16 at 64 px, it is the same one: random 39.2 < el2n 45.5 < pca 47.3 %.",
         "Points above random, with 95 % intervals: pca +8.1 (+7.6 to +8.6: better); el2n +6.3 (+6.1 to +6.5: better).",
-        "3 paired seeds can be no proof: the exact test gives p = 0.25 at best.",
+        "3 paired seeds prove nothing: the exact test gives p = 0.25 at best.",
     ]
 
 
@@ -100,7 +100,7 @@ def test_one_seed_gives_no_conclusion() -> None:
     lines = conclusions.describe(runs(seeds=1, random=39.0, pca=47.0), config())
     assert lines[2:] == [
         "Points above random: pca +8.0.",
-        "1 paired seed can be no proof: the exact test gives p = 1 at best.",
+        "1 paired seed proves nothing: the exact test gives p = 1 at best.",
     ]
 
 
@@ -169,7 +169,7 @@ def test_a_second_demo_reuses_the_results(small: Path) -> None:
         answers.append(out)
     assert "above random" in answers[0]
     assert "random" in answers[0]
-    assert "4 runs: 4 done (0 run now)" in answers[1]
+    assert "4 runs: 4 done (0 of them now)" in answers[1]
     endings = [answer.partition("store.sqlite\n")[2] for answer in answers]
     assert endings[0] == endings[1] != ""
     assert (small.parent / "work" / "page.html").stat().st_size > 10_000

@@ -16,7 +16,7 @@ SHARE = """
 import torch
 from fastdc.common.gpu_share import gpu_budget, take_gpu_share
 from fastdc.sweep.failures import loses_device
-from fastdc.sweep.cell_result import one_line
+from fastdc.sweep.cell_result import describe_error
 
 take_gpu_share(0.25)
 budget = gpu_budget(torch.cuda.get_device_properties(0).total_memory)
@@ -24,7 +24,7 @@ torch.empty(budget - (64 << 20), dtype=torch.uint8, device="cuda")
 try:
     torch.empty(budget + (64 << 20), dtype=torch.uint8, device="cuda")
 except RuntimeError as error:
-    print(one_line(error).partition(" (")[0], loses_device(error))
+    print(describe_error(error).partition(" (")[0], loses_device(error))
 """
 SEEN = "import torch; print(torch.cuda.device_count(), torch.cuda.get_device_properties(0).uuid)"
 

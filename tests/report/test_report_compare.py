@@ -150,8 +150,19 @@ def test_a_refusal_names_what_is_missing() -> None:
     shorter = [done(0, 40.0, protocol="hard*epochs=30", ipc=None, method="full"), done(0, 42.0, **PCA)]
     with pytest.raises(ConfigError, match=r"they were run with protocol hard\*epochs=30 and hard; run both"):
         compare_methods(shorter, "full", "pca")
-    with pytest.raises(ConfigError, match="they were run with IPC 10 and 50; run both"):
+    with pytest.raises(ConfigError, match="they were run with IPC 10 and IPC 50; run both"):
         compare_methods([done(0, 40.0), done(0, 40.0, ipc=50, **PCA)], "random", "pca")
+    several = [done(0, 40.0, arch=arch, group=arch) for arch in ("a", "b")]  # two rows of IPC 10
+    more = [done(0, 40.0, arch=arch, ipc=50, **{**PCA, "group": f"p{arch}"}) for arch in ("a", "b")]
+    with pytest.raises(ConfigError, match="they were run with IPC 10 and IPC 50; run both"):
+        compare_methods([*several, *more], "random", "pca")
+    crossed = {"a": "hard", "b": "soft"}
+    whole = [
+        done(0, 1.0, arch=arch, protocol=crossed[arch], ipc=None, method="full", group=f"f{arch}") for arch in crossed
+    ]
+    swapped = [done(0, 1.0, arch=a, protocol=crossed[b], **{**PCA, "group": a}) for a, b in ("ab", "ba")]
+    with pytest.raises(ConfigError, match="they were run with all images and IPC 10; run both"):
+        compare_methods([*whole, *swapped], "full", "pca")
 
 
 def test_the_whole_set_is_compared_at_every_ipc() -> None:

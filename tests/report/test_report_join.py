@@ -93,6 +93,12 @@ def test_names_of_results(path: str, name: str) -> None:
     assert source_name(Path(path)) == name
 
 
+def test_the_name_of_a_folder_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "first" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "first" / "inner")
+    assert source_name(Path("..")) == "first"
+
+
 def test_a_damaged_label_is_named() -> None:
     broken = [runs(1)[0]._replace(key="k", label={})]
     for pair in ((broken, runs(1)), (runs(1), broken)):

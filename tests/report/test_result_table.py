@@ -74,7 +74,7 @@ def test_the_plain_table_shows_each_number_once_aligned() -> None:
     assert lines[6:] == [
         "pca ipc 10: seed 2 diverged: nan",
         "el2n[keep=hard] ipc 10: seed 0 failed: why",
-        "size: JPEG files as they are, images stored as raw pixels as PNG",
+        "size: JPEGs count as stored; raw pixels count as PNG",
         "one observer (100 s) serves 2 methods; one for each would take 3.3 min, 2.0 times as long",
     ]
 
@@ -177,7 +177,9 @@ def test_labels_of_a_teacher_are_counted_separately_from_images() -> None:
     assert lines[1].split()[-7:] == ["images", "size", "labels", "steps", "compress", "relabel", "train"]
     assert lines[4].split() == ["pca", "10", "failed", "0/3"]
     assert lines[6] == "teacher: tutor, trained in 18.6 min; has seen the validation images"
-    assert lines[7].startswith("labels not stored: fp16 logits of every image in every epoch would take as much")
+    assert lines[7].startswith(
+        "Labels are not stored; their size is that of fp16 logits for every image and epoch. Training"
+    )
     stored = {**ONLINE, "labels": "stored", "label_bytes": 150_000_000, "protocol": "soft*labels=stored"}
     text = render([row(**stored, **COSTS)], "table")
     assert " 150.0 MB  " in text

@@ -12,6 +12,7 @@ from fastdc.beton import Manifest, Skipped
 from fastdc.beton.manifest import INFERRED
 from fastdc.common.errors import ConfigError, MethodError
 from fastdc.subsets.list_files import Combined
+from fastdc.subsets.list_scores import TrainingLists
 from fastdc.subsets.lists import list_path, read_list, write_list
 from tests.subsets.animals import LABELS, animals
 
@@ -201,6 +202,12 @@ def mosaic_list(tmp_path: Path, manifest: Manifest, kept: list[int]) -> Path:
     path = tmp_path / "x.list.tsv"
     write_list(path, manifest, LABELS, kept, None, combined)
     return path
+
+
+def test_a_ranking_names_a_repeated_image_with_its_own_count(tmp_path: Path, manifest: Manifest) -> None:
+    path = mosaic_list(tmp_path, manifest, [0, 1, 0, 1, 1, 0, 1, 0, 1, 1])  # one image 4 times, the other 6
+    with pytest.raises(MethodError, match=r"names image 'cat/1.jpg' 4 times; name each image once"):
+        TrainingLists(manifest, LABELS).images(path)
 
 
 def test_a_list_of_mosaics_keeps_its_groups(tmp_path: Path, manifest: Manifest) -> None:

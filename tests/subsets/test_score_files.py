@@ -131,7 +131,12 @@ def test_every_format_gives_the_same_scores(tmp_path: Path, form: str) -> None:
         ("s.json", '{"cat/1.jpg": null}', ConfigError, "holds a mapping of cat/1.jpg, expected"),
         ("s.json", '[{"id": "a", "s": 1}, {"id": "b"}]', ConfigError, "its records have different keys"),
         ("s.parquet", "PAR1 no", ConfigError, r"s\.parquet: cannot be read \(no complete parquet file"),
-        ("s.csv.gz", "no gzip", ConfigError, r"s\.csv\.gz: cannot be read \(no complete gzip file"),
+        (
+            "s.csv.gz",
+            "no gzip",
+            ConfigError,
+            r"s\.csv\.gz: cannot be read \(no complete gzip file of UTF-8 text\), expected a number for every",
+        ),
         ("s.npy", "\x93NUMPY", ConfigError, r"s\.npy: cannot be read \(no plain numpy array\)"),
     ],
 )

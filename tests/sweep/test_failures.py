@@ -23,7 +23,7 @@ from fastdc.common.errors import (
     WorkerError,
 )
 from fastdc.nn.device import environment
-from fastdc.sweep.cell_result import failure_of, one_line
+from fastdc.sweep.cell_result import describe_error, failure_of
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.failures import classify, ends_sweep, loses_device
 from fastdc.sweep.forecast.preview import preview
@@ -125,11 +125,11 @@ def test_a_lost_device(error: Exception, lost: bool) -> None:
     ],
 )
 def test_too_little_memory_gives_the_batch_hint(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = one_line(RuntimeError(text))
+    found = describe_error(RuntimeError(text))
     assert found.startswith(f"out of memory ({' '.join(text.split())[:40]}")
     assert found.endswith("; lower the protocol's batch_size or the image size")
     monkeypatch.setattr("fastdc.common.gpu_share._share", 0.25)
-    assert one_line(RuntimeError(text)) == f"{found}, or let fewer processes share the GPU"
+    assert describe_error(RuntimeError(text)) == f"{found}, or let fewer processes share the GPU"
 
 
 @pytest.mark.parametrize(

@@ -260,7 +260,7 @@ def test_a_killed_worker_only_delays_its_cell(
     lost = [event["text"] for event in sweep.events("message") if "was lost" in event["text"]]
     assert len(lost) == 1
     assert re.fullmatch(r"random ipc 2 .* seed \d: its worker was lost \(.*\); runs again", lost[0])
-    assert "3 runs: 3 done (3 run now)" in out
+    assert "3 runs: 3 done (3 of them now)" in out
     assert "raylet" not in out + sweep.log.read_text()
     assert results_of(spread.workdir) == results_of(local.workdir)
     assert subset_bytes(spread.workdir) == subset_bytes(local.workdir)

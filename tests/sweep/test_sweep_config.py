@@ -42,8 +42,10 @@ BAD = [
         BASE + "precision: fp8\n",
         r"grid.yaml:4: precision='fp8': input should be 'auto', 'fp32', 'tf32', 'bf16' or 'fp16'",
     ),
+    (BASE + "threads: true\n", r"grid.yaml:4: threads=true: found yes or no, expected a value"),
+    (BASE + "holdout: true\n", r"grid.yaml:4: holdout=true: found yes or no, expected a value"),
     (BASE + "methods: []\n", r"grid.yaml:4: methods="),
-    (BASE + "methods: true\n", r"grid.yaml:4: methods=True: expected a list of names"),
+    (BASE + "methods: true\n", r"grid.yaml:4: methods=true: expected a list of names"),
     (BASE + "set:\n  grid: 3\n", r"grid.yaml:4: set=.*found 'grid', expected METHOD.key \(pca.grid=3\)"),
     (BASE + "set:\n  pca.grid: 3\n  pca: {grid: 2}\n", r"grid.yaml:4: set=.*'pca.grid' is given twice"),
     ("train: t.beton\nval: v.beton\n", r"grid.yaml: no key 'workdir'"),
@@ -111,6 +113,16 @@ def test_an_error_from_the_command_line_names_the_option(tmp_path: Path) -> None
         load_config(None, {})
     with pytest.raises(ConfigError, match=r"^--set: found 'epochs', expected METHOD.key"):
         load_config(None, {"train": "a", "val": "b", "workdir": "c"}, ["epochs=3"])
+
+
+def test_a_fault_in_the_set_of_the_file_is_not_blamed_on_the_option(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(BASE + "set:\n  grid: 3\n")
+    with pytest.raises(ConfigError, match=r"grid.yaml:4: set=\{'grid': 3\}: found 'grid', expected METHOD.key"):
+        load_config(path, {}, ["pca.grid=4"])
+    path.write_text(BASE + "set:\n")
+    assert load_config(path, {}).set == {}
+    assert load_config(path, {}, ["pca.grid=4"]).set == {"pca": {"grid": 4}}
 
 
 def test_settings_of_a_method_that_is_left_out(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_measured_networks_are_not_probed(make_config: Make, monkeypatch: pytest
     probe = FixedProbe()
     lines = preview(make_config(methods="random", ipc="2", seeds="0-2"), probe=probe)
     assert probe.networks == []
-    assert any("2 trainings from like runs in the store)" in line for line in lines)
+    assert any("2 trainings from similar runs in the store)" in line for line in lines)
 
 
 def test_a_real_probe(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_a_probe_on_a_gpu_gives_gpu_hours(make_config: Make) -> None:
     )
     assert f"2 at a time: about {_shown(seconds / 2)}, if runs on one GPU do not slow each other" in lines
     (time,) = [line for line in preview(config, launcher=launcher) if line.startswith("time: ")]
-    assert "GPU-hours (4 trainings by a rough rate, right within a factor of 5)" in time
+    assert "GPU-hours (4 trainings by a rough rate, accurate to a factor of 5)" in time
 
 
 class FourWorkers(RayLauncher):

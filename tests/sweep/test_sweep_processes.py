@@ -141,7 +141,9 @@ def test_the_other_sweep_takes_over_when_one_is_killed(
         time.sleep(0.02)
     second = python_process(SWEEP, str(config), str(log), "0.01")
     assert second.stderr is not None
-    assert any("waiting for 1 run(s)" in line for line in second.stderr)  # the cell that the first one holds
+    assert any(
+        "waiting for 1 run of another sweep on this store" in line for line in second.stderr
+    )  # the cell that the first one holds
     assert len(executed(log, "end")) == 11
     first.kill()
     first.communicate()

@@ -98,7 +98,7 @@ def test_a_sweep_ends_in_a_table_of_every_method(whole: Path) -> None:
     assert {row["method"]: (row["n"], row["status"]) for row in rows} == dict.fromkeys(names, (2, "done"))
     assert all(row["top1_std"] is not None and row["steps"] > 0 and row["image_bytes"] > 0 for row in rows)
     assert all(name in out for name in names)
-    assert f"8 runs: 8 done (8 run now). Results: {whole}/work/store.sqlite" in out
+    assert f"8 runs: 8 done (8 of them now). Results: {whole}/work/store.sqlite" in out
     assert "8/8] " in (whole / "err.txt").read_text()
 
 
@@ -121,7 +121,7 @@ def test_a_finished_sweep_ends_at_once_and_starts_no_torch(whole: Path) -> None:
     command = [sys.executable, "-c", CACHED, str(whole / "grid.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert "(0 run now)" in done.stdout
+    assert "(0 of them now)" in done.stdout
     assert "heavy []" in done.stdout
     assert float(done.stdout.split("seconds ")[1].split()[0]) < 2.0
 
@@ -178,7 +178,7 @@ def test_the_same_command_continues_a_killed_sweep(
     final = sweep_process(path)
     out, errors = final.communicate(timeout=100)
     assert final.returncode == 0, errors
-    assert f"8 runs: 8 done ({8 - before} run now)" in out
+    assert f"8 runs: 8 done ({8 - before} of them now)" in out
     assert not checkpoint.exists()
     assert rows_of(config.workdir) == rows_of(whole / "work")
     assert subset_bytes(config.workdir) == subset_bytes(whole / "work")
@@ -303,7 +303,7 @@ def test_damaged_subsets_are_made_again(whole: Path) -> None:
     command = [sys.executable, "-m", "fastdc", "sweep", str(whole / "grid.yaml"), "--rerun", "all", "-q"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, env={**os.environ, "FASTDC_DEBUG": "1"})
     assert done.returncode == 0, done.stderr
-    assert "(8 run now)" in done.stdout
+    assert "(8 of them now)" in done.stdout
     assert done.stderr == ""
     assert subset_bytes(work) == before
     assert rows_of(work) == rows

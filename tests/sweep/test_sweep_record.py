@@ -32,6 +32,20 @@ def test_equal_sweeps_have_one_record(make_config: Make) -> None:
     assert "compile" not in two["config"]  # as in records from before there was such a key
 
 
+def test_a_home_folder_is_recorded_as_its_path(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user has another home; other paths stay as they were written."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "kept.txt").write_text("bark/1\nmoss/1\nsand/1\n")
+    monkeypatch.chdir(tmp_path)
+    config = make_config(methods="random,mine=list:~/kept.txt[fit=pad],here=list:./kept.txt")
+    config.workdir.mkdir()
+    record_sweep(config, make_plan(config))
+    (record,) = read_records(config.workdir)
+    assert record["config"]["methods"] == ["random", f"mine=list:{tmp_path}/kept.txt[fit=pad]", "here=list:./kept.txt"]
+
+
 def test_compiling_is_recorded(make_config: Make) -> None:
     config = make_config(compile=True)
     config.workdir.mkdir()

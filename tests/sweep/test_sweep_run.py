@@ -11,7 +11,7 @@ from fastdc.common.errors import DivergedError, MethodError, OutputError, StoreE
 from fastdc.common.files import prepare_workdir
 from fastdc.observe import observe
 from fastdc.report import make_rows
-from fastdc.sweep.cell_result import CellResult, one_line
+from fastdc.sweep.cell_result import CellResult, describe_error
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.preview import preview
 from fastdc.sweep.plan import Cell, Plan
@@ -239,15 +239,15 @@ def test_a_dry_run_writes_nothing_and_counts_what_is_cached(make_config: Make) -
     lines = preview(config)
     assert f"{len(plan.cells)} runs: 2 cached, {runs - 2} to run, {skipped} skipped" in lines
     assert any(
-        f"{runs - 4} trainings from like runs in the store; 2 trainings" in line and "by a rough rate" in line
+        f"{runs - 4} trainings from similar runs in the store; 2 trainings" in line and "by a rough rate" in line
         for line in lines
     )
     assert sum(line.startswith("cached ") for line in lines) == 2
 
 
 def test_messages_of_errors_are_one_line() -> None:
-    assert one_line(ValueError("a\n  b")) == "unexpected ValueError: a b"
-    assert one_line(MethodError("")) == "no message"
+    assert describe_error(ValueError("a\n  b")) == "unexpected ValueError: a b"
+    assert describe_error(MethodError("")) == "no message"
 
 
 # ------------------------------------------------------------------ speed (design.md: <= 1 s, <= 50 ms)

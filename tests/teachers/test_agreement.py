@@ -253,7 +253,7 @@ def test_a_sweep_refuses_before_any_work_and_accepts(
     assert capsys.readouterr().out
     config.write_text(json.dumps({**grid, "teacher_order": "natural"}))
     assert run(["sweep", str(config), "-q"]) == 0
-    assert "(0 run now)" in capsys.readouterr().out
+    assert "(0 of them now)" in capsys.readouterr().out
     config.write_text(json.dumps({**grid, "teacher_order": "random"}))
     assert run(["sweep", str(config), "-q"]) == 2
     assert "teacher_order='random'" in capsys.readouterr().err

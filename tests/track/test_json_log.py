@@ -53,7 +53,7 @@ def test_a_sweep_reports_every_epoch(
     steps = [line for line in lines if line["event"] == "progress" and line["unit"] == "steps"]
     assert {line["task"] for line in steps} > {"train convnet1_w4 on train.beton"}
     assert all(line["images_per_second"] > 0 for line in steps)
-    assert lines[-1]["text"].startswith("error: 1 runs failed")
+    assert lines[-1]["text"].startswith("error: 1 run failed")
     assert not any("top-1" in line.get("text", "") for line in lines)  # each plain line has its event
     assert "{" not in captured.out
 

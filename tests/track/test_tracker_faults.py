@@ -11,7 +11,7 @@ import pytest
 from fastdc.common.extras import install_extra
 from fastdc.track import emit, listening, trackers, tracking
 from fastdc.track.tracker_process import redacted
-from fastdc.track.trackers import TRACKERS, Kind
+from fastdc.track.trackers import TRACKERS, Kind, all_trackers
 from tests.sweep.conftest import start_python
 
 KEY = "hunter2-0123456789"
@@ -21,8 +21,8 @@ KEY = "hunter2-0123456789"
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Register every class of `fakes.py` as a tracker, with short timeouts."""
     for name in ("Notes", "Raising", "Hanging", "Crashing", "Exiting", "Absent", "Chatting", "Garbling", "Forking"):
-        monkeypatch.setitem(TRACKERS, name.lower(), Kind("numpy", f"tests.track.fakes:{name}", name))
-    monkeypatch.setitem(TRACKERS, "missing", Kind("no_such_package_at_all", "x:y", "Missing"))
+        monkeypatch.setitem(all_trackers().parts, name.lower(), Kind("numpy", f"tests.track.fakes:{name}", name))
+    monkeypatch.setitem(all_trackers().parts, "missing", Kind("no_such_package_at_all", "x:y", "Missing"))
     monkeypatch.setattr(trackers, "CLOSE_SECONDS", 5.0)
     monkeypatch.setenv("FAKE_API_KEY", KEY)
 
@@ -53,10 +53,18 @@ def test_a_tracker_gets_every_run_in_order(tmp_path: Path, capsys: pytest.Captur
     assert capsys.readouterr().err == "Notes: notes.txt\n"
 
 
+def test_a_missing_library_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trackers, "find_spec", lambda package: None)
+    trackers.Remote(TRACKERS["wandb"], tmp_path).send({"event": "sweep_started"})
+    assert f"the package wandb is not installed; {install_extra('trackers')}; cont" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("missing", f"the package no_such_package_at_all is not installed; {install_extra('trackers')}"),
+        ("missing", "the package no_such_package_at_all is not installed; install the package of this plug-in again"),
         ("raising", "ConnectionError: https://***@host refused ***"),
         ("hanging", "did not end within 5 s"),
         ("crashing", "its process ended with exit code -6"),
@@ -89,7 +97,8 @@ def test_trackers_end_in_parallel(tmp_path: Path, capsys: pytest.CaptureFixture[
     monkeypatch.setattr(trackers, "CLOSE_SECONDS", 1.0)
     monkeypatch.setattr(trackers, "PATIENCE_SECONDS", 0.1)
     for number in range(3):
-        monkeypatch.setitem(TRACKERS, f"hanging{number}", TRACKERS["hanging"]._replace(title=f"Hanging {number}"))
+        kind = all_trackers().parts["hanging"]._replace(title=f"Hanging {number}")
+        monkeypatch.setitem(all_trackers().parts, f"hanging{number}", kind)
     with tracking([f"hanging{number}" for number in range(3)], tmp_path):
         train()
         start = time.monotonic()
@@ -135,7 +144,7 @@ def test_a_blocked_tracker_is_given_up_while_training_continues(
 
 def test_the_queue_of_a_tracker_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers, "MOST_WAITING_BYTES", 100_000)
-    remote = trackers.Remote(TRACKERS["hanging"], tmp_path)
+    remote = trackers.Remote(all_trackers().parts["hanging"], tmp_path)
     for _ in range(20):
         remote.send({"event": "cell_started", "cell": "c", "key": "k", "labels": {"long": "x" * 20_000}})
     assert remote._off

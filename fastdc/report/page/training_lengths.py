@@ -12,9 +12,8 @@ from fastdc.report.comparable import Epoch, Group, scores_of, setting_of
 from fastdc.report.page.charts import Point, Series, linear_axis, log_axis, scatter
 from fastdc.report.page.run_details import Figure
 from fastdc.report.paired_tests import mean_interval
-from fastdc.report.row_texts import ipc_text, title
+from fastdc.report.row_texts import ipc_text, machines_differ, title
 from fastdc.report.rows import Row
-from fastdc.report.table import machines_differ
 from fastdc.train.protocol_names import without_epochs
 
 MOST_TICKS = 8

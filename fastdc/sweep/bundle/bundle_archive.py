@@ -29,6 +29,8 @@ MAX_RATIO, FREE_BYTES = 200, 64 << 20
 A page of each beton is not counted, because the last one of a small set is nearly empty and packs 1000 times.
 """
 
+STOPPED = "reading stopped there; get the bundle again"
+
 Content = bytes | Path
 
 
@@ -128,14 +130,14 @@ def read_archive(path: Path) -> Iterator[Member]:
 def _check_member(path: Path, member: Member, names: set[str], left: int) -> None:
     shown, parts = plain(member.name)[:80], PurePosixPath(member.name).parts
     if not parts or member.name.startswith("/") or ".." in parts or "\\" in member.name or ":" in member.name:
-        raise BundleError(f"{path}: holds '{shown}', a path that leads out of the archive; it was not read on")
+        raise BundleError(f"{path}: holds '{shown}', a path that leads out of the archive; {STOPPED}")
     if member.name in names:
-        raise BundleError(f"{path}: holds '{shown}' twice; it was not read on")
+        raise BundleError(f"{path}: holds '{shown}' twice; {STOPPED}")
     if left < 0:
-        raise BundleError(f"{path}: '{shown}' makes it unpack to more than {MAX_RATIO} times its size; not read on")
+        raise BundleError(f"{path}: '{shown}' makes it unpack to more than {MAX_RATIO} times its size; {STOPPED}")
     names.add(member.name)
     if len(names) > MAX_MEMBERS:
-        raise BundleError(f"{path}: holds more than {MAX_MEMBERS:,} files; it was not read on")
+        raise BundleError(f"{path}: holds more than {MAX_MEMBERS:,} files; {STOPPED}")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from fastdc.common.files import check_file
 from fastdc.common.text import format_bytes, plain
 from fastdc.subsets.external import content_of
 from fastdc.subsets.external_names import is_external, parse_external, with_path
+from fastdc.subsets.lists import list_path
 from fastdc.sweep.bundle.bundle_archive import Packed, read_archive
 from fastdc.sweep.bundle.bundle_index import ExternalFacts
 from fastdc.sweep.bundle.read_bundle import Bundle
@@ -56,7 +57,7 @@ def _pack_file(packed: Packed, facts: ExternalFacts, with_subsets: bool) -> None
     source, file = Path(facts.path), _name_in_bundle(facts)
     size = source.stat().st_size
     if facts.kind == "beton":
-        beside = (manifest_path(file), manifest_path(source)), (_list(file), _list(source))
+        beside = (manifest_path(file), manifest_path(source)), (list_path(file), list_path(source))
         packed.members.update({str(inside): each for inside, each in beside if each.is_file()})
     elif size > MAX_LIST and not with_subsets:
         packed.notes.append(
@@ -75,10 +76,6 @@ def _name_in_bundle(facts: ExternalFacts) -> Path:
 
 def _place(label: dict[str, str]) -> tuple[str, str, str, str]:
     return label["method"], label["kind"], label["file"], label["content"]
-
-
-def _list(beton: Path) -> Path:
-    return beton.with_suffix(".list.tsv")
 
 
 def problem_of(facts: ExternalFacts) -> str | None:

@@ -9,8 +9,9 @@ from typing import Any
 from fastdc._version import __version__
 from fastdc.beton.manifest import Manifest, manifest_path, parse_manifest
 from fastdc.common.errors import ManifestError, StoreError
-from fastdc.common.files import check_output
+from fastdc.common.files import check_output, store_path
 from fastdc.common.keys import bytes_key, file_key
+from fastdc.subsets.lists import list_path
 from fastdc.sweep.bundle.bundle_archive import Content, Packed, check_suffix, write_archive
 from fastdc.sweep.bundle.bundle_index import (
     COMMANDS,
@@ -105,7 +106,7 @@ def _facts(content: Content) -> FileFacts:
 
 def _read_rows(workdir: Path) -> tuple[list[Row], Counter[str]]:
     """Return the runs that have ended, and how many have not, by state."""
-    with Store(workdir / "store.sqlite", readonly=True) as store:
+    with Store(store_path(workdir), readonly=True) as store:
         records, axes = store.records(), store.axes()
         rows = [_row(store, record, axes[record.key]) for record in records if record.state in ENDED]
     if not rows:
@@ -200,8 +201,8 @@ def _pack_subsets(workdir: Path, rows: Sequence[Row], with_subsets: bool) -> Pac
             _check_whole(with_subsets, path)
             packed.notes.append(f"subsets/{path.name}: no manifest ({error})")
             continue
-        files = {f"subsets/{path.stem}{suffix}": path.with_suffix(suffix) for suffix in (".json", ".list.tsv")}
-        packed.members.update({name: each for name, each in files.items() if each.is_file()})
+        files = (manifest_path(path), list_path(path))
+        packed.members.update({f"subsets/{each.name}": each for each in files if each.is_file()})
         method, version = manifest.made.get("method"), manifest.made.get("version")
         known = isinstance(method, str) and isinstance(version, int)
         packed.facts[path.name] = SubsetFacts(

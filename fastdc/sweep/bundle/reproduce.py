@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
 
 class Match(NamedTuple):
-    """Cell of today that means a row; its key differs from the row's if what it depends on has changed."""
+    """Cell of the present plan that corresponds to a row; its key differs if what it depends on has changed."""
 
     sweep: int
     cell: Cell

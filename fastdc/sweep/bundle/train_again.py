@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastdc.common.errors import ConfigError
+from fastdc.common.files import store_path
+from fastdc.sweep.plan import run_name
 from fastdc.sweep.run_cells import run_sweep
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.store.row_lines import Row, make_row
@@ -52,7 +54,7 @@ def train_again(sweep: SweepConfig, keys: Collection[str], show_progress: bool =
         FastDCError: see `run_sweep`.
     """
     run_sweep(sweep, show_progress=show_progress, only=keys)
-    with Store(sweep.workdir / "store.sqlite", readonly=True) as store:
+    with Store(store_path(sweep.workdir), readonly=True) as store:
         found = {record.key: record for record in store.records() if record.key in keys}
         axes = store.axes()
         return {
@@ -65,11 +67,7 @@ def train_again(sweep: SweepConfig, keys: Collection[str], show_progress: bool =
 
 def name_of(row: Row) -> str:
     """Return a short description of a row."""
-    label = row["label"]
-    ipc = "all" if label["ipc"] is None else label["ipc"]
-    crops = "" if label["augment"] == "method" else f" augment {label['augment']}"
-    named = f"{label['method']} ipc {ipc} {label['protocol']}{crops} {label['arch']} seed {label['seed']}"
-    return f"{named}: {row['summary']['top1']:.2f} %"
+    return f"{run_name(row['label'])}: {row['summary']['top1']:.2f} %"
 
 
 def differences(row: Row, again: Row) -> list[str]:
@@ -81,6 +79,6 @@ def differences(row: Row, again: Row) -> list[str]:
     ]
     curves: list[Sequence[dict[str, Any]]] = [each["detail"].get("curve", []) for each in (row, again)]
     first = next(((one or two)["epoch"] for one, two in zip_longest(*curves, fillvalue={}) if one != two), None)
-    faults += [] if first is None else [f"curve from epoch {first}"]
+    faults += [] if first is None else [f"curve from epoch {first + 1}"]  # entries count from 0
     faults += [] if row["detail"].get("per_class") == again["detail"].get("per_class") else ["accuracy of classes"]
     return faults

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fastdc.common.choices import Device
 from fastdc.common.files import existing_folder
 from fastdc.common.precision import resolve_precision
+from fastdc.common.text import counted
 from fastdc.nn.architectures import convnet, resnet10
 from fastdc.sweep.forecast.disk import Disk, disk_needed
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
@@ -275,11 +276,11 @@ def basis_of(plan: Plan, todo: list[Cell], rates: Rates, observers: Sequence[tup
         *_split([(observer.arch, observer.image_size) in rates.probed for observer, _ in observers], "observer"),
         *_split(sets_probed, "distilled set"),
     ):
-        parts["probed" if probed else "rough"].append(f"{count} {what}{'s' * (count > 1)}")
-    bases = [f"{measured} trainings from like runs in the store"] if measured else []
+        parts["probed" if probed else "rough"].append(counted(count, what))
+    bases = [f"{counted(measured, 'training')} from similar runs in the store"] if measured else []
     probe = f"a probe of some steps, without loading{' and torch.compile' if plan.config.compile else ''}"
     bases += [", ".join(parts["probed"]) + f" from {probe}"] if parts["probed"] else []
-    bases += [", ".join(parts["rough"]) + " by a rough rate, right within a factor of 5"] if parts["rough"] else []
+    bases += [", ".join(parts["rough"]) + " by a rough rate, accurate to a factor of 5"] if parts["rough"] else []
     return "; ".join(bases)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastdc.common.log import format_seconds
-from fastdc.common.text import plain
+from fastdc.common.text import format_bytes, plain
 from fastdc.sweep.cell_networks import reads_observer
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.disk import Disk
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LONG_SECONDS = 100 * 3600.0
 GPU_WORK_SECONDS = 3600.0
-"""GPU work from which on a dry run on a CPU also reports the time on a GPU."""
+"""Least GPU time, in seconds, that a dry run on a CPU also reports."""
 
 
 class Room(NamedTuple):
@@ -118,8 +118,8 @@ def _summary(
         crowded = ", if runs on one GPU do not slow each other" if room.crowded else ""
         yield f"{together} at a time: about {_hours(observers + (expected.seconds - observers) / together)}{crowded}"
     yield (
-        f"disk: about {_bytes(expected.disk.most)} ({_disk(expected.disk)}); "
-        f"{_bytes(expected.free_bytes)} free at {plan.config.workdir}"
+        f"disk: about {format_bytes(expected.disk.most)} ({_disk(expected.disk)}); "
+        f"{format_bytes(expected.free_bytes)} free at {plan.config.workdir}"
     )
     if expected.disk.most > expected.free_bytes:
         yield "warning: the disk is too small; free space or choose another --workdir"
@@ -145,11 +145,7 @@ def _disk(disk: Disk) -> str:
     """Describe the bytes by part."""
     parts = [(disk.subsets, "new subsets"), (disk.labels, "soft labels"), (disk.observers, "observers")]
     parts += [(disk.making, "while a set is recovered"), (disk.holdout, "the two parts of the training set")]
-    return ", ".join(f"{what} {_bytes(count)}" for count, what in parts if count or what == "new subsets")
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+    return ", ".join(f"{what} {format_bytes(count)}" for count, what in parts if count or what == "new subsets")
 
 
 def _parts(bill: Bill) -> Iterable[str]:
@@ -159,7 +155,7 @@ def _parts(bill: Bill) -> Iterable[str]:
     parts += [(bill.observers, "observers")] if bill.observers else []
     if len(parts) > 1:
         parts.sort(key=lambda part: -part[0])
-        yield "  of it " + ", ".join(f"{what} {_hours(seconds)}" for seconds, what in parts)
+        yield "  of which " + ", ".join(f"{what} {_hours(seconds)}" for seconds, what in parts)
 
 
 def _hours(seconds: float) -> str:
@@ -174,6 +170,6 @@ def _on_a_gpu(plan: Plan, todo: list[Cell], left: "list[tuple[ObserverConfig, in
     if plan.device == "cpu" and bill.seconds >= GPU_WORK_SECONDS:
         yield (
             f"on one GPU such as an A100 or RTX 4090, {rates.precision}: about {bill.seconds / 3600:,.0f} GPU-hours, "
-            "right within a factor of 3"
+            "accurate to a factor of 3"
         )
         yield from _parts(bill)

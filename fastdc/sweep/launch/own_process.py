@@ -1,9 +1,9 @@
 """Run a cell in a process of its own.
 
-Three kinds of cells run this way: those whose last process ended while they ran, whether the cell or a kill ended it;
-those that failed through a fault of the machine and that `--rerun` tries again; and every cell once the sweep's process
-has lost its GPU. Inside the sweep's process such a cell could end the whole sweep, time after time. A child process
-that crashes costs only its own cell, and its exit code shows the cause.
+Three kinds of cells run this way. The last process of the first kind ended while they ran, by the cell or by a kill.
+The second kind failed through a fault of the machine, and `--rerun` tries them again. The third is every cell once the
+sweep's process has lost its GPU. Inside the sweep's process such a cell could end the whole sweep, time after time. A
+child process that crashes costs only its own cell, and its exit code shows the cause.
 """
 
 from collections.abc import Iterator

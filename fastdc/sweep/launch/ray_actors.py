@@ -30,8 +30,18 @@ LOOK_AGAIN_SECONDS = 5.0
 BATCH_SECONDS = 0.5
 """Time over which a worker collects events before it sends them."""
 PASSED_ON = (
-    *("FASTDC_", "NUMBA_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_"),
-    *("TORCH_", "PYTORCH_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_"),
+    "FASTDC_",
+    "NUMBA_",
+    "OMP_",
+    "GOMP_",
+    "KMP_",
+    "MKL_",
+    "OPENBLAS_",
+    "TORCH_",
+    "PYTORCH_",
+    "CUBLAS_",
+    "CUDNN_",
+    "NVIDIA_TF32_",
 )
 
 
@@ -145,9 +155,8 @@ class RayWorker:
 class RayWorkers:
     """Ray actors for the cells of one plan; see `Workers`.
 
-    A worker on a CPU reserves one CPU for each of its threads. A worker on a GPU reserves its part of the GPU, which is
-    also the part of its memory that it may use, and no CPU: its threads load data, and it takes the same part of the
-    host's CPUs.
+    A worker on a CPU reserves one CPU for each of its threads. A worker on a GPU reserves its part of the GPU, and may
+    use that part of the GPU's memory. It reserves no CPU: its threads load data, on the same part of the host's CPUs.
 
     Raises:
         ConfigError: no host of the cluster has room for one worker.

@@ -53,7 +53,7 @@ class WorkerStarts:
             self._starting.add(self._workers.start())
         if now - self._none_since > SLOW_START_SECONDS:
             self._none_since = now
-            log_if_shown("still waiting for a worker: the cluster has no host with room, or other work holds it")
+            log_if_shown("still waiting for a worker: none has started; there may be no room, or other work holds it")
         return wanted
 
     def started(self, worker: int, problem: str | None, busy: int) -> None:

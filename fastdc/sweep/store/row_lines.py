@@ -61,9 +61,11 @@ def _parsed(path: Path, number: int, line: str) -> Row:
         row = json.loads(line)
         missing = [part for part in PARTS if part not in row]
     except (ValueError, TypeError, RecursionError) as error:
-        raise StoreError(f"{path}:{number}: not a row of JSON ({error}); take the line of a sound copy") from error
+        raise StoreError(
+            f"{path}:{number}: not a row of JSON ({error}); copy this line from an undamaged file"
+        ) from error
     if missing or not isinstance(row, dict):
-        raise StoreError(f"{path}:{number}: a row without {', '.join(missing)}; take the line of a sound copy")
+        raise StoreError(f"{path}:{number}: a row without {', '.join(missing)}; copy this line from an undamaged file")
     return row
 
 

@@ -99,7 +99,7 @@ def test_betons_on_request(ran: Path, tmp_path: Path) -> None:
 
 
 def test_unfinished_runs_are_left_out_and_counted(
-    ran: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(ran, tmp_path / "copy")
     with Store(tmp_path / "copy" / "store.sqlite") as store:
@@ -110,8 +110,11 @@ def test_unfinished_runs_are_left_out_and_counted(
     assert captured.out.startswith(f"{tmp_path / 'copy.zip'}: 1 diverged, 6 done; ")
     assert captured.err == "note: left out: 1 pending, 1 running\n"
     assert load_bundle(tmp_path / "copy.zip").index.left_out == {"pending": 1, "running": 1}
-    assert cli.run(["bundle", str(tmp_path / "copy"), "--force", "-q"]) == 0
-    assert capsys.readouterr().err == ""
+    monkeypatch.chdir(tmp_path / "copy" / "sweeps")
+    assert cli.run(["bundle", "..", "--force", "-q"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{tmp_path / 'copy.zip'}: ")
+    assert captured.err == ""
 
 
 def test_lost_data_become_notes(ran: Path, tmp_path: Path) -> None:

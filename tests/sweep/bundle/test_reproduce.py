@@ -71,8 +71,8 @@ def test_a_changed_digit_is_named_with_possible_reasons(
     zero, one = lines[2:4]
     assert "seed 0: " in zero
     assert "DIFFERS: top1 " in zero
-    assert zero.endswith("; curve from epoch 1 (same versions, machine and threads as recorded)")
-    assert "; curve from epoch 1 (with torch 1.0, now " in one
+    assert zero.endswith("; curve from epoch 2 (same versions, machine and threads as recorded)")
+    assert "; curve from epoch 2 (with torch 1.0, now " in one
     assert lines[-1] == "0 of 2 runs have the same digits"
 
 
