@@ -36,7 +36,6 @@ WORDS = {
     "hard-authors-recipe": "hard labels, the authors' recipe",
     "soft-authors-recipe": "soft labels, the authors' recipe",
 }
-OBSERVED = ("dynamics", "tdds", "features", "outputs")
 INPUTS = {
     "dynamics": "log of epochs",
     "tdds": "log of epochs",
@@ -122,9 +121,7 @@ def summary(method: Method) -> str:
 
 def reads(method: Method) -> str:
     """Return what must exist before the method runs at its defaults."""
-    observed = method.observed(method.configure({}))
-    needs = [need for need in method.info.needs if observed or need not in OBSERVED]
-    return ", ".join(dict.fromkeys(INPUTS[need] for need in needs)) or "nothing"
+    return ", ".join(dict.fromkeys(INPUTS[need] for need in method.needs_of(method.configure({})))) or "nothing"
 
 
 def cost(method: Method) -> list[str]:

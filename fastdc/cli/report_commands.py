@@ -17,6 +17,9 @@ Folder = Annotated[
 Ipc = Annotated[int | None, typer.Option(min=1, help="Only this IPC.")]
 OnlyProtocol = Annotated[str | None, typer.Option(help="Only this protocol.")]
 Arch = Annotated[str | None, typer.Option(help="Only this network.")]
+Crops = Annotated[str | None, typer.Option("--augment", help="Only these crops, for example method or protocol.")]
+OnlyPrecision = Annotated[str | None, typer.Option("--precision", help="Only this precision.")]
+Side = Annotated[int | None, typer.Option("--image-size", min=1, help="Only this image side, in pixels.")]
 WhichEpoch = Annotated[Epoch, typer.Option(help="last is the benchmark's choice; best overstates accuracy.")]
 
 
@@ -44,7 +47,7 @@ def report(
 
     A mean over only some of the seeds is marked, for example 2/3. Accuracy is that of the last epoch; std uses ddof=1.
     DIR may also be a folder with a study's rows.jsonl. --format parquet writes every run with the columns of its row,
-    its own accuracies, its key and what computed it (pip install 'fastdc[hf]').
+    its own accuracies, its key and what computed it (extra hf).
 
     Example:
 
@@ -101,6 +104,9 @@ def compare(
     ipc: Ipc = None,
     protocol: OnlyProtocol = None,
     arch: Arch = None,
+    augment: Crops = None,
+    precision: OnlyPrecision = None,
+    image_size: Side = None,
     epoch: WhichEpoch = "last",
     detect: Annotated[
         float | None,
@@ -126,6 +132,14 @@ def compare(
     \b
     fastdc compare benchmarks/results/imagenette64 --all-against random --ipc 10
 
+    METHOD@SETTING=VALUE takes the runs with this augment, precision, arch, protocol, ipc or image-size. A setting that
+    both sides name may differ, or one that either names if both are the same method; all others are shared.
+
+    Example:
+
+    \b
+    fastdc compare runs/first pca@augment=protocol pca@augment=method
+
     --with adds the runs of another workdir or bundle, named by its folder or file: `pca pca@second` compares PCA in DIR
     with PCA in second.zip. Without methods, each method that both have is compared with itself.
 
@@ -145,7 +159,9 @@ def compare(
     if other is not None and source is not None:
         with open_results(other) as results:
             records = join_records(records, results.records(), source)
-    groups = choose_groups(records, ipc=ipc, protocol=protocol, arch=arch)
+    groups = choose_groups(
+        records, ipc=ipc, protocol=protocol, arch=arch, augment=augment, precision=precision, image_size=image_size
+    )
     each, lost = compare_chosen(groups, methods or [], all_against, source, epoch)
     render = comparison_json if form == "json" else comparison_table
     print(render(each, detect, epoch))
@@ -166,6 +182,9 @@ def rank(
     ipc: Ipc = None,
     protocol: OnlyProtocol = None,
     arch: Arch = None,
+    augment: Crops = None,
+    precision: OnlyPrecision = None,
+    image_size: Side = None,
     epoch: WhichEpoch = "last",
     form: Annotated[
         RankFormat, typer.Option("--format", help="table and markdown are for people, json for programs.")
@@ -187,6 +206,9 @@ def rank(
     from fastdc.report.read_results import open_results
 
     with open_results(folder) as results:
-        groups = choose_groups(results.records(), ipc=ipc, protocol=protocol, arch=arch)
+        records = results.records()
+    groups = choose_groups(
+        records, ipc=ipc, protocol=protocol, arch=arch, augment=augment, precision=precision, image_size=image_size
+    )
     rankings = rank_methods(groups, split_names(methods or ""), min_seeds, epoch)
     print(render_ranking(rankings, form, epoch))

@@ -7,6 +7,7 @@ import typer
 
 from fastdc.beton.sample_order import Order
 from fastdc.cli.common import (
+    OBSERVER_KEYS,
     PRECISION_HELP,
     Force,
     LogOption,
@@ -40,7 +41,10 @@ def observe(
         typer.Option(help="Side of the training crops in px.  [default: the images' median shorter side, at most 224]"),
     ] = None,
     stop_after: Annotated[int | None, typer.Option(min=1, help="Stop after N epochs of the schedule.")] = None,
-    settings: Settings = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help=f"A setting; may be repeated. Keys: {OBSERVER_KEYS}."),
+    ] = None,
     log: LogOption = "auto",
     quiet: Quiet = False,
 ) -> None:

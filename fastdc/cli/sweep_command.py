@@ -40,22 +40,26 @@ def sweep(
         str | None,
         typer.Option(
             help="all, or names: random,el2n[keep=hard],pca; and your own sets: NAME=FILE.beton, NAME=list:FILE, "
-            "NAME=scores:FILE[keep=easy]."
+            "NAME=scores:FILE[keep=easy].  [default: all]"
         ),
     ] = None,
     ipc: Annotated[
         str | None, typer.Option(help="Images per class: 10,50; your own betons and lists keep their counts.")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Training seeds: 0-2 or 0,3,5-7.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Training seeds: 0-2 or 0,3,5-7.  [default: 0]")] = None,
     workdir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for observers, subsets and results.")
     ] = None,
-    protocol: Annotated[str | None, typer.Option(help="Protocols: hard,cim-hl,hard*epochs=60.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Protocols: hard,cim-hl,hard*epochs=60.  [default: hard]")
+    ] = None,
     epochs: Annotated[
         str | None, typer.Option(metavar="NUMBERS", help="Run every protocol at each number of epochs: 50,100,300.")
     ] = None,
-    arch: Annotated[str | None, typer.Option(help="Networks: resnet18,resnet50.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the stored images and of the crops in px.")] = None,
+    arch: Annotated[str | None, typer.Option(help="Networks: resnet18,resnet50.  [default: resnet18]")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the stored images and of the crops in px.  [default: 224]")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,13 +72,19 @@ def sweep(
     teacher: Teacher = None,
     teacher_order: TeacherOrder = None,
     augment: Annotated[
-        str | None, typer.Option(metavar="RULES", help=f"One or more rules, each with its own table. {AUGMENT_HELP}")
+        str | None,
+        typer.Option(
+            metavar="RULES", help=f"One or more rules, each with its own table. {AUGMENT_HELP}  [default: method]"
+        ),
     ] = None,
-    precision: Annotated[Precision | None, typer.Option(help=PRECISION_HELP)] = None,
-    threads: Annotated[int | None, typer.Option(min=0, help="CPU threads of a training; 0 uses all.")] = None,
-    loader: Annotated[EngineChoice | None, typer.Option(help=LOADER_HELP)] = None,
+    precision: Annotated[Precision | None, typer.Option(help=f"{PRECISION_HELP}  [default: auto]")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=0, help="CPU threads of a training; 0 uses all.  [default: 0]")
+    ] = None,
+    loader: Annotated[EngineChoice | None, typer.Option(help=f"{LOADER_HELP}  [default: auto]")] = None,
     together: Annotated[
-        Together | None, typer.Option(help="Whether runs that differ only in --arch (GPU: and --seeds) train at once.")
+        Together | None,
+        typer.Option(help="Whether runs that differ only in --arch (GPU: and --seeds) train at once.  [default: auto]"),
     ] = None,
     compiled: Annotated[
         bool,
@@ -127,7 +137,8 @@ def sweep(
     Example:
 
     \b
-    fastdc sweep --train t.beton --val v.beton --methods all --ipc 10,50 --seeds 0-2 --workdir runs/first
+    fastdc sweep --train train.beton --val val.beton --methods random,el2n,pca,pact --ipc 10 --seeds 0-2 \\
+      --protocol 'hard-small*epochs=30' --arch resnet10 --observer arch=resnet10 --image-size 64 --workdir runs/photos
 
     Example:
 

@@ -3,6 +3,7 @@
 from types import ModuleType
 
 from fastdc.common.errors import FastDCError
+from fastdc.common.extras import install_extra
 
 
 def import_pyarrow(task: str, error: type[FastDCError]) -> ModuleType:
@@ -20,6 +21,6 @@ def import_pyarrow(task: str, error: type[FastDCError]) -> ModuleType:
         import pyarrow.parquet
     except ImportError as missing:
         raise error(
-            f"{task} needs pyarrow, which is not installed; run: pip install 'fastdc[hf]' (or pip install pyarrow)"
+            f"{task} needs pyarrow, which is not installed: pip install pyarrow, or {install_extra('hf')}"
         ) from missing
     return pyarrow  # type: ignore[no-any-return]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastdc.common.choices import EngineChoice
 from fastdc.common.errors import LoaderError
+from fastdc.common.extras import install_extra
 from fastdc.common.threads import loader_cpus
 from fastdc.loader.batches import Engine, Loader, SampleOrder, ViewStream
 from fastdc.loader.descriptor import StoredFile
@@ -179,6 +180,6 @@ def _choose_engine(file: StoredFile, plan: ViewPlan, engine: EngineChoice) -> En
     if missing > free:
         raise LoaderError(
             f"{file.path}: its decoded images take {missing / 1e6:,.0f} MB but {free / 1e6:,.0f} MB of memory are free;"
-            " use the ffcv engine (pip install 'fastdc[ffcv]') or images of lower resolution"
+            f" use images of lower resolution, or the ffcv engine ({install_extra('ffcv')})"
         )
     return "resident"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fastdc.common.errors import ConfigError
+from fastdc.common.extras import install_extra
 from fastdc.report.read_results import Results
 from fastdc.report.rows import Row, make_rows
 from fastdc.report.table import render, show
@@ -22,5 +23,5 @@ def write_page(results: Results, folder: Path, out: Path) -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("jinja2", "markupsafe"):
             raise
-        raise ConfigError(f"--html: needs {error.name}; pip install 'fastdc[report]' brings it") from error
+        raise ConfigError(f"--html: needs {error.name}, which is not installed; {install_extra('report')}") from error
     return document.write_page(results, folder, out)

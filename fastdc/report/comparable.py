@@ -15,7 +15,14 @@ Group = tuple[Row, list[Record]]
 
 
 def choose_groups(
-    records: Iterable[Record], *, ipc: int | None = None, protocol: str | None = None, arch: str | None = None
+    records: Iterable[Record],
+    *,
+    ipc: int | None = None,
+    protocol: str | None = None,
+    arch: str | None = None,
+    augment: str | None = None,
+    precision: str | None = None,
+    image_size: int | None = None,
 ) -> list[Group]:
     """Return the rows of a setting with their runs; None takes all.
 
@@ -25,11 +32,12 @@ def choose_groups(
         ConfigError: no run is of this setting.
     """
     records = list(records)
-    groups, others = group_rows(records), {"protocol": protocol, "arch": arch}
+    groups = group_rows(records)
+    others = {"protocol": protocol, "arch": arch, "augment": augment, "precision": precision, "image_size": image_size}
     wanted = {"ipc": ipc, **others}
     if records and not any(_fits(row, wanted) for row, _ in groups):
         text = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
-        raise ConfigError(f"no runs with {plain(text)}; {_there(records)}")
+        raise ConfigError(f"no runs with {plain(text)}; {_there(records, wanted)}")
     return [pair for pair in groups if _fits(pair[0], others if pair[0].ipc is None else wanted)]
 
 
@@ -37,11 +45,12 @@ def _fits(row: Row, wanted: dict[str, Any]) -> bool:
     return all(value is None or getattr(row, name) == value for name, value in wanted.items())
 
 
-def _there(records: Sequence[Record]) -> str:
-    """Return the values that the results have of each setting, for a message."""
+def _there(records: Sequence[Record], wanted: dict[str, Any]) -> str:
+    """Return the values that the results have of the usual and the wanted settings, for a message."""
     labels = [record.label for record in records]
     ipcs = sorted({label["ipc"] for label in labels if label["ipc"] is not None})
-    others = {name: sorted({str(label[name]) for label in labels}, key=natural) for name in ("protocol", "arch")}
+    named = [name for name, value in wanted.items() if name in ("protocol", "arch") or (value and name != "ipc")]
+    others = {name: sorted({str(label[name]) for label in labels}, key=natural) for name in named}
     found = [f"{name} {', '.join(map(str, values))}" for name, values in {"ipc": ipcs, **others}.items() if values]
     return plain(f"the store has {'; '.join(found)}")
 

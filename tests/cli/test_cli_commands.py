@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -41,8 +42,11 @@ def test_methods_lists_the_methods(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"full", "random", "el2n", "pca"} <= set(listed)
     assert all({"name", "family", "needs", "paper", "year", "settings"} <= set(item) for item in listed.values())
     assert listed["pca"]["settings"]["grid"] == 2
+    assert listed["pact"]["needs"] == listed["pca"]["reads"] == ["dynamics"]
+    assert (listed["pact"]["reads"], listed["ca2d"]["reads"]) == ([], ["dynamics", "teacher"])
     assert run(["methods"]) == 0
     text = capsys.readouterr().out
+    assert re.search(r"^pact +combination +2026 +- ", text, re.MULTILINE)
     assert all(name in text for name in listed)
 
 

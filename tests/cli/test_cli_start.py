@@ -1,12 +1,16 @@
 """The command line starts quickly and keeps its surface."""
 
+import re
 import subprocess
 import sys
 import time
 
 import pytest
 
+from fastdc.cli.common import OBSERVER_KEYS
 from fastdc.cli.main import app
+from fastdc.observe import ObserverConfig
+from fastdc.sweep.sweep_config import SweepConfig
 from tests.cli.conftest import FASTDC
 
 
@@ -46,8 +50,9 @@ SURFACE = {
     "--threads --loader --together --compile --gpus --workers --launcher --address --gpus-per-run --rerun "
     "--track --log --dry-run --quiet -q",
     "report": "DIR --format --out --epochs --html",
-    "rank": "DIR --methods --min-seeds --ipc --protocol --arch --epoch --format",
-    "compare": "DIR METHOD... --all-against --with --ipc --protocol --arch --epoch --detect --format",
+    "rank": "DIR --methods --min-seeds --ipc --protocol --arch --augment --precision --image-size --epoch --format",
+    "compare": "DIR METHOD... --all-against --with --ipc --protocol --arch --augment --precision --image-size --epoch "
+    "--detect --format",
     "bundle": "RUN_DIR --out --with-subsets --force --quiet -q",
     "reproduce": "BUNDLE --train --val --external --workdir --rows --seed --check-only --log --quiet -q",
     "methods": "--json",
@@ -68,6 +73,26 @@ def test_the_command_line_is_unchanged() -> None:
         names = [part for parameter in command.params for part in _names(parameter)]
         found[name] = [part for part in names if part not in ("--help", "-h")]
     assert found == {name: text.split() for name, text in SURFACE.items()}
+
+
+def test_help_lists_the_keys_of_the_observer() -> None:
+    assert OBSERVER_KEYS.split(", ") == list(ObserverConfig.model_fields)
+
+
+def test_help_gives_the_defaults_of_a_sweep() -> None:
+    import typer.main
+
+    sweep = typer.main.get_command(app).commands["sweep"]  # type: ignore[attr-defined]
+    shown = {name: re.search(r"\[default: (\S+)\]$", getattr(each, "help", "") or "") for each in sweep.params
+             for name in each.opts}  # fmt: skip
+    options = {"--methods": "methods", "--protocol": "protocols", "--arch": "archs", "--seeds": "seeds"}
+    options |= {f"--{name.replace('_', '-')}": name for name in
+                ("image_size", "augment", "precision", "threads", "loader", "together", "teacher")}  # fmt: skip
+    for option, field in options.items():
+        default = SweepConfig.model_fields[field].default
+        text = str(default[0] if isinstance(default, tuple) else default)
+        found = shown[option]
+        assert (found and found[1]) == text, option
 
 
 def _names(parameter: object) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from fastdc.cli import main as cli
 from fastdc.common.errors import ConfigError
 from fastdc.report.comparable import Epoch, choose_groups
-from fastdc.report.compare import Comparison, compare_against, compare_pairs, comparison_table
+from fastdc.report.compare import Comparison, compare_against, compare_pairs, comparison_json, comparison_table
 from fastdc.report.paired_tests import EXACT_PAIRS
 from fastdc.sweep.store.results import Record, Store
 from fastdc.sweep.store.transitions import Planned
@@ -51,12 +51,13 @@ def test_the_sign_follows_the_order() -> None:
 
 def test_every_shared_setting_is_compared_unless_filtered() -> None:
     wide: list[dict[str, Any]] = [{"ipc": 50}, {"arch": "resnet50"}, {"protocol": "hard-small"}]
+    wide += [{"augment": "protocol"}, {"precision": "bf16"}, {"image_size": 64}]
     records = runs(2)
     for number, change in enumerate(wide):
         for method, top1 in (("random", 10.0), ("pca", 20.0)):
             label = {"method": method, "group": f"{method}{number}", **change}
             records += [done(seed, top1, **label) for seed in range(2)]
-    assert len(compare_methods(records, "pca", "random")) == 4
+    assert len(compare_methods(records, "pca", "random")) == 7
     for change in wide:
         assert only(compare_methods(records, "pca", "random", **change)).means == (20.0, 10.0)
 
@@ -69,9 +70,57 @@ def test_names_are_those_of_the_table() -> None:
     records = [done(0, 40.0), done(0, 50.0, method="mine", group="m" * 10, external="list kept.txt")]
     assert only(compare_methods(records, "mine (external)", "random")).first.method == "mine"
     assert only(compare_against(choose_groups(records), "random", ["mine (external)"])[0]).first.method == "mine"
-    records += [done(0, 50.0, method="el2n[last_epoch=4]", group="e" * 10)]
-    with pytest.raises(ConfigError, match=r"method 'el2n': not among these runs; did you mean 'el2n\[last_epoch=4\]'"):
-        compare_methods(records, "mine", "el2n")
+
+
+def test_a_name_without_settings_is_the_only_variant(capsys: pytest.CaptureFixture[str]) -> None:
+    records = [done(0, 40.0), *(done(0, 50.0, method=f"el2n[last_epoch=4]{end}", group=end) for end in ("", "@two"))]
+    assert only(compare_methods(records, "el2n", "random")).first.method == "el2n[last_epoch=4]"
+    assert "note: 'el2n' is 'el2n[last_epoch=4]' here, its only variant" in capsys.readouterr().err
+    assert only(compare_methods(records, "el2n@two", "random")).first.method == "el2n[last_epoch=4]@two"
+    records += [done(0, 50.0, method="el2n[keep=hard]", group="h" * 10)]
+    with pytest.raises(ConfigError, match=r"method 'el2n': not among these runs; did you mean 'el2n\[keep=hard\]' or"):
+        compare_methods(records, "el2n", "random")
+
+
+def cropped() -> list[Record]:
+    """Return two methods under both crops; hints off costs pca 3 points."""
+    off = [done(seed, top1 + seed / 10, method=method, group=f"{method}off", augment="protocol")
+           for method, top1 in (("pca", 39.0), ("random", 40.0)) for seed in range(3)]  # fmt: skip
+    return [*(done(seed, 42.0 + seed / 10, **PCA) for seed in range(3)), *runs(3)[:3], *off]
+
+
+def test_a_method_is_compared_with_itself_across_a_setting() -> None:
+    for pair in (("pca@augment=protocol", "pca"), ("pca@augment=protocol", "pca@augment=method")):
+        each = only(compare_methods(cropped(), *pair))
+        assert (each.first.augment, each.second.augment, each.result.mean) == ("protocol", "method", pytest.approx(-3))
+    text = comparison_table([each], None).splitlines()
+    assert text[0] == "tiny: hard, resnet18, fp32, 28 px, hints off (augment=protocol), IPC 10"
+    assert text[1] == "pca@augment=protocol 39.10, pca@augment=method 42.10, top-1 %, 3 paired seeds"
+    (data,) = json.loads(comparison_json([each], None))
+    assert (data["augment"], data["second_setting"]) == ("protocol", {"augment": "method"})
+    assert "second_setting" not in json.loads(comparison_json(compare_methods(cropped(), "pca", "random"), None))[0]
+
+
+def test_methods_are_contrasted_only_where_both_name_the_setting() -> None:
+    each = only(compare_methods(cropped(), "pca@augment=protocol", "random"))
+    assert (each.first.augment, each.second.augment, each.differ) == ("protocol", "protocol", ())
+    each = only(compare_methods(cropped(), "pca@augment=method", "random@augment=protocol"))
+    assert (each.first.augment, each.second.augment) == ("method", "protocol")
+    found, _ = compare_against(choose_groups(cropped()), "pca@augment=protocol")
+    assert [(each.first.method, each.first.augment) for each in found] == [("random", "protocol")]
+    each = only(compare_against(choose_groups(cropped()), "pca@augment=protocol", ["pca"])[0])
+    assert each.result.mean == pytest.approx(3)
+    fifty = [done(seed, 60.0, ipc=50, method="pca", group="p50") for seed in range(3)]
+    assert only(compare_methods(cropped() + fifty, "pca@ipc=50", "pca@ipc=10@augment=method")).differ == ("ipc",)
+    sized = [done(0, 50.0, image_size=64, method="pca", group="p64")]
+    assert only(compare_methods(cropped() + sized, "pca@image-size=64", "pca")).first.image_size == 64
+
+
+def test_a_contrast_without_runs_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'pca@augment=tile:2': no such runs; 'pca' has augment method, protocol"):
+        compare_methods(cropped(), "pca@augment=tile:2", "pca")
+    with pytest.raises(ConfigError, match="compared with itself; name two methods, or two values of a setting"):
+        compare_methods(cropped(), "pca@augment=protocol", "pca@augment=protocol")
 
 
 def test_incomparable_runs_are_refused() -> None:
@@ -88,6 +137,8 @@ def test_incomparable_runs_are_refused() -> None:
         ConfigError, match=r"no runs with ipc 11, arch vgg11; the store has ipc 10; protocol hard; arch"
     ):
         compare_methods(runs(), "pca", "random", ipc=11, arch="vgg11")
+    with pytest.raises(ConfigError, match=r"no runs with augment none; the store has .*; augment method"):
+        compare_methods(runs(), "pca", "random", augment="none")
 
 
 def test_a_refusal_names_what_is_missing() -> None:
@@ -148,7 +199,7 @@ def test_several_pairs_are_one_family_of_claims() -> None:
     # Holm by hand: 3 x 2/256, then 2 x 2/256 (not below the first), then 1 x 18/256.
     assert [each.p_holm for each in found] == [6 / 256, 18 / 256, 6 / 256, None]
     text = comparison_table(found, None)
-    assert text.count("permutation p = 0.00781, Holm over 3 claims p = 0.0234") == 2
+    assert text.count("permutation p = 0.00781, Holm over 3 tests p = 0.0234") == 2
     assert "one seed gives no interval and no test" in text
     assert "Holm" not in comparison_table(compare_methods(four_methods(), "pca", "random"), None)
 
@@ -175,9 +226,9 @@ def test_the_text_gives_the_seeds_that_the_claims_need() -> None:
     found, _ = compare_against(choose_groups(records), "m0")
     assert {each.p_holm for each in found} == {8 * 2 / 128}
     assert comparison_table(found, None).endswith(
-        "7 seeds cannot show any of 8 claims at 5 % after Holm; it takes 9, or fewer claims"
+        "7 seeds cannot make any of 8 tests significant at 5 % after Holm; it takes 9, or fewer tests"
     )  # 8 x 2 / 2^8 = 0.0625, 8 x 2 / 2^9 = 0.031
-    assert "cannot show any" not in comparison_table(found[:2], None)
+    assert "cannot make any" not in comparison_table(found[:2], None)
 
 
 def test_the_text_gives_the_limit_of_few_seeds() -> None:
@@ -234,6 +285,10 @@ def test_the_command_reads_a_store(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "pca 42.70, random 40.35" in capsys.readouterr().out
     assert cli.run(["compare", str(tmp_path), "pca", "random", "--epoch", "best"]) == 0
     assert "IPC 10, best epoch of each run (overstated)\npca 43.70, random 41.35" in capsys.readouterr().out
+    for option, value in (("--augment", "none"), ("--precision", "bf16"), ("--image-size", "64")):
+        for command in (["compare", str(tmp_path), "pca", "random"], ["rank", str(tmp_path)]):
+            assert cli.run([*command, option, value]) == 2
+            assert f"no runs with {option[2:].replace('-', '_')} {value}; the store has" in capsys.readouterr().err
     for names in ([], ["pca"], ["pca", "random", "pca"]):
         assert cli.run(["compare", str(tmp_path), *names]) == 2
         assert "expected pairs A B [C D ...], or --all-against METHOD" in capsys.readouterr().err

@@ -134,6 +134,15 @@ def test_means_are_over_the_seeds_that_all_finished() -> None:
         ranked(records, min_seeds=3)
 
 
+def test_few_common_seeds_name_the_option_for_more() -> None:
+    records = runs({**EIGHT, "late": [50.0, 51.0, 53.0]})
+    text = render_ranking(ranked(records), "table")
+    assert "--min-seeds 8 ranks the 3 methods that share 8 seeds" in text
+    assert "--min-seeds" not in render_ranking(ranked(records, min_seeds=8), "table")
+    near = runs({"a": [30.0, 31.0, 33.0], "b": [40.0, 42.0, 43.0], "late": [1.0, 2.0]})
+    assert "--min-seeds" not in render_ranking(ranked(near), "table")  # 3 seeds instead of 2 are no gain
+
+
 def test_a_single_run_does_not_reduce_the_seeds_of_others() -> None:
     records = runs({**EIGHT, "late": [99.0]})
     ranking = only(ranked(records))

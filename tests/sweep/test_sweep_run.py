@@ -9,6 +9,7 @@ import pytest
 
 from fastdc.common.errors import DivergedError, MethodError, OutputError, StoreError
 from fastdc.common.files import prepare_workdir
+from fastdc.observe import observe
 from fastdc.report import make_rows
 from fastdc.sweep.cell_result import CellResult, describe_error
 from fastdc.sweep.cells import make_plan
@@ -209,6 +210,20 @@ def test_a_worker_without_heartbeats_loses_its_run(make_config: Make, monkeypatc
         time.sleep(0.3)
         silent.expire(store, {key})
         assert store.states()[key] == "pending"
+
+
+def test_a_dry_run_names_the_observer(make_config: Make) -> None:
+    config = make_config(methods="el2n", seeds="0")
+    assert "observer: convnet1_w4, 28 px (to be trained)" in preview(config)
+    assert not any(line.startswith("observer") for line in preview(make_config(methods="random")))
+    observe(config.train, config.workdir, make_plan(config).observer, stop_after=1)
+    larger = make_config(methods="el2n", seeds="0", observer={}, image_size=32)
+    lines = preview(larger)
+    assert f"observer: convnet1_w4, 28 px (found in {config.workdir})" in lines
+    assert "warning: the observer has 28 px and the runs have 32; --observer image_size=32 trains another one" in lines
+    chosen = {"arch": "convnet1_w4", "image_size": 28}
+    lines = preview(larger.model_copy(update={"observer": chosen}))
+    assert not any(line.startswith("warning") for line in lines)
 
 
 def test_a_dry_run_writes_nothing_and_counts_what_is_cached(make_config: Make) -> None:

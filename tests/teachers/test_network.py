@@ -86,7 +86,7 @@ def test_lite0_equals_the_packages_network_on_its_own_input() -> None:
 def test_lite0_refuses_other_classes_or_names_the_extra() -> None:
     with pytest.raises((ConfigError, MethodError)) as caught:
         plan_for("efficientnet_lite0", "", ("cat", "dog"), None)
-    assert any(words in str(caught.value) for words in ("has no class 'cat'", "pip install 'fastdc[teachers]'"))
+    assert any(words in str(caught.value) for words in ("has no class 'cat'", "pip install '.[teachers]'"))
 
 
 @TIMM

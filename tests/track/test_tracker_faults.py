@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fastdc.common.extras import install_extra
 from fastdc.track import emit, listening, trackers, tracking
 from fastdc.track.tracker_process import redacted
 from fastdc.track.trackers import TRACKERS, Kind, all_trackers
@@ -57,7 +58,7 @@ def test_a_missing_library_names_the_extra(
 ) -> None:
     monkeypatch.setattr(trackers, "find_spec", lambda package: None)
     trackers.Remote(TRACKERS["wandb"], tmp_path).send({"event": "sweep_started"})
-    assert "the package wandb is not installed; pip install 'fastdc[trackers]'; cont" in capsys.readouterr().err
+    assert f"the package wandb is not installed; {install_extra('trackers')}; cont" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Download a data set's repository from the Hugging Face hub into the hub's own cache.
 
-The module needs huggingface_hub (`fastdc[hf]`), imported on first use. It reads HF_HOME, HF_ENDPOINT, HF_TOKEN and
+The module needs huggingface_hub (extra `hf`), imported on first use. It reads HF_HOME, HF_ENDPOINT, HF_TOKEN and
 HF_HUB_OFFLINE. Without a network, and for repositories that are gone or gated, it falls back to a whole copy in the
 cache.
 """
@@ -15,6 +15,7 @@ from typing import NamedTuple
 from fastdc.beton.exported import RECORD
 from fastdc.beton.sources.shards import is_sharded
 from fastdc.common.errors import SourceError, disk_full, is_disk_full
+from fastdc.common.extras import install_extra
 from fastdc.common.text import one_line
 
 SCHEME = "hf:"
@@ -124,8 +125,8 @@ def _import_hub(address: Address) -> ModuleType:
         from huggingface_hub import utils
     except ImportError as error:
         raise SourceError(
-            f"{address}: downloading needs huggingface_hub, which is not installed; run: pip install 'fastdc[hf]' "
-            "(or pip install huggingface_hub)"
+            f"{address}: downloading needs huggingface_hub, which is not installed: pip install huggingface_hub, or "
+            f"{install_extra('hf')}"
         ) from error
     if not sys.stderr.isatty():
         utils.disable_progress_bars()  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 Samples are numbered in the order of the shards and their rows, as `datasets` numbers them. Their ids are SHARD:ROW
 ("data/train-00000-of-00007.parquet:12"), from which each can be found again; stored paths may be missing or repeated.
 
-The module needs pyarrow (`fastdc[hf]`), imported on first use.
+The module needs pyarrow (extra `hf`), imported on first use.
 """
 
 from abc import ABC, abstractmethod

@@ -11,6 +11,7 @@ from typing import Any
 import numba
 import torch
 
+from fastdc.common.extras import install_extra
 from fastdc.common.text import one_line
 from fastdc.common.threads import prepare_numba
 
@@ -24,7 +25,7 @@ def ffcv_problem() -> str | None:
     It has to import FFCV, which takes about a second.
     """
     if importlib.util.find_spec("ffcv") is None:
-        return "ffcv is not installed; pip install 'fastdc[ffcv]'"
+        return f"ffcv is not installed; {install_extra('ffcv')}"
     try:
         importlib.import_module("fastdc.loader.engines.ffcv_pipeline")
     except (ImportError, OSError, AttributeError, ValueError) as error:

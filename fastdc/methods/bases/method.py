@@ -19,9 +19,9 @@ from fastdc.beton.hints import PROTOCOL, TileCrop, tile_crop
 from fastdc.common.errors import ConfigError, MethodError
 from fastdc.common.settings import Settings
 from fastdc.methods.bases.method_config import Fit, MethodConfig, Resize, inferred_settings
-from fastdc.methods.bases.method_info import MethodInfo
+from fastdc.methods.bases.method_info import MethodInfo, Need
 from fastdc.observe.dynamics_log import Observation
-from fastdc.observe.record_needs import WHOLE_SCHEDULE, ObserverNeeds
+from fastdc.observe.record_needs import OBSERVED, WHOLE_SCHEDULE, ObserverNeeds
 from fastdc.teachers.resources import Teaching
 
 Encoding = Literal["jpg", "png"]
@@ -182,6 +182,11 @@ class Method(ABC, Generic[ConfigT]):
     def observed(self, config: ConfigT) -> bool:
         """Return whether the method reads an observer's record under these settings."""
         return self.info.observed
+
+    def needs_of(self, config: ConfigT) -> tuple[Need, ...]:
+        """Return the inputs that must exist before the method runs under these settings."""
+        observed = self.observed(config)
+        return tuple(need for need in self.info.needs if observed or need not in OBSERVED)
 
     def stochastic(self, config: ConfigT) -> bool:
         """Return whether the subset seed changes the subset under these settings."""

@@ -5,6 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastdc.common.errors import ConfigError
+from fastdc.common.extras import install_extra
 from fastdc.nn.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def check(arch: str) -> None:
     try:
         import timm
     except ImportError as error:
-        raise ConfigError(f"{arch}: needs timm, which is not installed; pip install 'fastdc[teachers]'") from error
+        raise ConfigError(f"{arch}: needs timm, which is not installed; {install_extra('teachers')}") from error
     name = arch.removeprefix(PREFIX)
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastdc.common.log import format_seconds
 from fastdc.common.text import format_bytes, plain
+from fastdc.sweep.cell_networks import reads_observer
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.disk import Disk
 from fastdc.sweep.forecast.estimate import Bill, Estimate, Rates, estimate, make_bill, measured_rates, rough_rates
 from fastdc.sweep.forecast.probe import Probe, probed_rates
 from fastdc.sweep.launch.workers import Launcher
-from fastdc.sweep.observers_left import observers_left
+from fastdc.sweep.observers_left import observer_records, observers_left
 from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.store.results import Record, Rerun, Store
 from fastdc.sweep.sweep_config import SweepConfig
@@ -106,6 +107,7 @@ def _summary(
         f"{len(plan.cells)} runs: {count['done']} cached, {len(todo)} to run, {skipped} skipped"
         + (f", {failed} failed before (--rerun failed tries them again)" if failed else "")
     )
+    yield from _observer(plan)
     where = "this machine's" if room is None else "one worker's"
     gpu_hours = f", {expected.seconds / 3600:,.1f} GPU-hours" if plan.device == "cuda" else ""
     yield f"time: about {_hours(expected.seconds)} on {where} {plan.device}{gpu_hours} ({expected.basis})"
@@ -121,6 +123,22 @@ def _summary(
     )
     if expected.disk.most > expected.free_bytes:
         yield "warning: the disk is too small; free space or choose another --workdir"
+
+
+def _observer(plan: Plan) -> Iterable[str]:
+    """Describe the observer, and warn of one of another side that the work folder has; nothing if no cell reads it."""
+    observer, config = plan.observer, plan.config
+    if not any(map(reads_observer, plan.runnable)):
+        return
+    identity = observer.identity(plan.train.content_hash, 0)
+    found = any(record.identity == identity for record in observer_records(config.workdir))
+    where = f"found in {config.workdir}" if found else "to be trained"
+    yield plain(f"observer: {observer.arch}, {observer.image_size} px ({where})")
+    if observer.image_size != config.image_size and "image_size" not in config.observer:
+        yield (
+            f"warning: the observer has {observer.image_size} px and the runs have {config.image_size}; "
+            f"--observer image_size={config.image_size} trains another one"
+        )
 
 
 def _disk(disk: Disk) -> str:

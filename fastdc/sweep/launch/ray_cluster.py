@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastdc.common.errors import ConfigError, WorkerError
+from fastdc.common.extras import install_extra
 from fastdc.common.text import one_line
 from fastdc.common.threads import host_cpus
 
@@ -24,7 +25,7 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("--launcher ray: Ray is not installed; pip install 'fastdc[ray]'") from error
+        raise ConfigError(f"--launcher ray: Ray is not installed; {install_extra('ray')}") from error
     return ray
 
 
