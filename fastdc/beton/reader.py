@@ -62,13 +62,13 @@ class BetonFile:
         Raises:
             BetonError: `index` is outside 0..N-1, or the file was closed.
         """
-        self.check_index(index)
+        self._check_index(index)
         if self._data is None:
             raise BetonError(f"{self.path}: was closed; open it again")
         start = self.offsets[index]
         return self._data[start : start + self.sizes[index]].data
 
-    def check_index(self, index: int) -> None:
+    def _check_index(self, index: int) -> None:
         """Check that a sample exists; a negative index is refused.
 
         Raises:

@@ -56,7 +56,7 @@ class StoredFile(BetonFile):
             BetonError: `index` is outside 0..N-1.
             LoaderError: the file is shorter than it was, cannot be read, or was closed.
         """
-        self.check_index(index)
+        self._check_index(index)
         size = int(self.sizes[index])
         if self.descriptor < 0:
             raise LoaderError(f"{self.path}: was closed; open it again")

@@ -93,7 +93,7 @@ def test_auto_uses_images_that_are_decoded_already(shelf: Shelf, monkeypatch: py
 def test_resident_images_that_do_not_fit_are_refused(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     CACHE.clear()
     monkeypatch.setattr(opening, "available_memory", lambda: 23 * 48 * 64 * 3 - 1)
-    with pytest.raises(LoaderError, match="of memory are free; use the ffcv engine"):
+    with pytest.raises(LoaderError, match="of memory are free; use images of lower resolution, or the ffcv engine"):
         open_loader(shelf.jpeg, TrainView(8), batch_size=4, engine="resident")
 
 

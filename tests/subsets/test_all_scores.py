@@ -149,7 +149,7 @@ def test_parquet_without_pyarrow_is_refused_before_training(
     betons: Any, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(ConfigError, match=r"parquet needs pyarrow, .* pip install 'fastdc\[hf\]'"):
+    with pytest.raises(ConfigError, match=r"parquet needs pyarrow, .* pip install '\.\[hf\]'"):
         write_scores(betons.train, tmp_path / "s.parquet", workdir=tmp_path / "work", observer=OBSERVER)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match="parquet needs pyarrow"):

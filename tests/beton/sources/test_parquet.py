@@ -228,7 +228,7 @@ def test_empty_shards(tmp_path, jpegs):
 
 def test_without_pyarrow_the_error_names_the_extra(hub, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(SourceError, match=r"needs pyarrow, .*pip install 'fastdc\[hf\]'"):
+    with pytest.raises(SourceError, match=r"needs pyarrow, .*pip install '\.\[hf\]'"):
         found(hub, "train")
 
 
