@@ -84,10 +84,13 @@ def _check_manifest_place(out: Path, force: bool) -> None:
 
 
 def _opens_as_manifest(path: Path) -> bool:
-    """Return whether a file that cannot be parsed begins as manifests do, so that it is a damaged or a newer one."""
+    """Return whether a file that cannot be parsed begins as manifests do, so that it is a damaged or a newer one.
+
+    A file that ends within the opening, such as an empty one, counts as cut.
+    """
     try:
         with path.open("rb") as handle:
-            return handle.read(len(MANIFEST_OPENING)) == MANIFEST_OPENING
+            return MANIFEST_OPENING.startswith(handle.read(len(MANIFEST_OPENING)))
     except OSError:
         return False
 

@@ -33,7 +33,7 @@ def run_demo(name: DemoSet, source: Path | None, workdir: Path | None) -> int:
         workdir: folder of the results, with the images in `data`; None takes `runs` and `data` of the current folder.
 
     Raises:
-        SourceError: the images cannot be had, or are others.
+        SourceError: the images cannot be downloaded, or are others.
         OutputError: a folder or file cannot be written.
     """
     path = config_file(name)

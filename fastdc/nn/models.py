@@ -6,7 +6,7 @@ from torch import nn
 from fastdc.common.errors import ConfigError, is_out_of_memory
 from fastdc.common.keys import derive_seed
 from fastdc.common.text import one_line
-from fastdc.nn.arch_names import check_arch, find_arch
+from fastdc.nn.arch_names import check_arch, find_arch, is_own_arch
 
 
 def build_model(arch: str, num_classes: int, image_size: int, seed: int) -> nn.Module:
@@ -25,7 +25,8 @@ def build_model(arch: str, num_classes: int, image_size: int, seed: int) -> nn.M
     torch.manual_seed(derive_seed(seed, "initial weights"))
     try:
         model = find_arch(arch).build(num_classes, image_size).to(memory_format=torch.channels_last)
-        _check_side(model, arch, image_size)
+        if not is_own_arch(arch):  # a plug-in's network may run on a GPU alone
+            _check_side(model, arch, image_size)
         return model
     finally:
         torch.set_rng_state(generator_state)
@@ -33,7 +34,7 @@ def build_model(arch: str, num_classes: int, image_size: int, seed: int) -> nn.M
 
 @torch.no_grad()
 def _check_side(model: nn.Module, arch: str, side: int) -> None:
-    """Run a network on one black image, because its errors about the side of images are its own.
+    """Run a library's network on one black image, because its errors about the side of images are its own.
 
     Raises:
         ConfigError: it takes no images of this side.

@@ -277,13 +277,13 @@ def _notes(ranking: Ranking) -> list[str]:
 
 
 def _fewer_methods(ranking: Ranking) -> list[str]:
-    """Return the option that leaves out the methods with few seeds, if two others share twice as many."""
-    least = sorted(map(len, ranking.finished.values()))[-2]
-    rest = [set(seeds) for seeds in ranking.finished.values() if len(seeds) >= least]
-    common = len(set.intersection(*rest))
-    if common < 2 * len(ranking.seeds):
-        return []
-    return [f"--min-seeds {least} ranks the {len(rest)} methods that share {common} seeds"]
+    """Return the option that leaves out the fewest methods, so that two or more others share twice as many seeds."""
+    for least in sorted({len(seeds) for seeds in ranking.finished.values()}):
+        rest = [set(seeds) for seeds in ranking.finished.values() if len(seeds) >= least]
+        common = len(set.intersection(*rest))
+        if len(rest) > 1 and common >= 2 * len(ranking.seeds):
+            return [f"--min-seeds {least} ranks the {len(rest)} methods that share {common} seeds"]
+    return []
 
 
 def _as_data(ranking: Ranking) -> dict[str, Any]:

@@ -221,7 +221,7 @@ def check_observer(method: Method, config: MethodConfig, observer: ObserverConfi
         given = ", ".join(f"{name}={plain_value(value)}" for name, value in config if not config.is_default(name))
         raise MethodError(
             f"method {method.info.name}: its windows need {shortest} epochs of the observer, it reads {read}; "
-            f"give --observer epochs={shortest} or more, raise the method's last_epoch, or lower its window"
+            f"give --observer epochs={shortest} or more, or change the settings that read fewer"
             + (f"; the settings are {given}" if given else "")
         )
 

@@ -281,7 +281,8 @@ class CellRunner:
             made = make_external(request, subset.path)
         else:
             also = observer_needs(self.plan.runnable)  # one observer run records what all methods of the plan read
-            # `force`: a damaged file, or one of unknown cost, may be there.
+            # A damaged file, or one of unknown cost, may be there. `force` spares an X.json that is no manifest.
+            manifest_path(subset.path).unlink(missing_ok=True)
             made = make_subset(request, subset.path, also=also, force=True)
         cost = {**NO_COST, **made.seconds, "wall": time.monotonic() - start}
         hit("subset.made")

@@ -79,7 +79,7 @@ def check_alike(requests: Sequence[EvaluationRequest]) -> None:
     if not requests:
         raise ConfigError("no sets to train side by side, expected at least one")
     for request in requests[1:]:
-        if request.val != requests[0].val:
+        if request.val.resolve() != requests[0].val.resolve():
             raise ConfigError(
                 f"sets trained together differ in val ({requests[0].val} and {request.val}), expected one validation "
                 "set"

@@ -277,10 +277,11 @@ def test_foreign_json_beside_a_beton_without_manifest_is_not_replaced_even_by_fo
     assert path.read_bytes() == old
 
 
-def test_force_replaces_a_damaged_manifest(tmp_path, folder):
+@pytest.mark.parametrize("end", [-20, 10, 0])
+def test_force_replaces_a_damaged_manifest(tmp_path, folder, end):
     path = tmp_path / "i.beton"
     write_old(path)
     manifest = path.with_suffix(".json")
-    manifest.write_bytes(manifest.read_bytes()[:-20])
+    manifest.write_bytes(manifest.read_bytes()[:end])
     made = write_beton(folder, path, force=True)
     assert load_manifest(path) == made

@@ -8,7 +8,17 @@ from typing import Generic, TypeVar
 import pytest
 
 from fastdc.common.errors import ConfigError, MethodError
-from fastdc.methods import Method, MethodConfig, all_methods, get_method, parse_variant, variant_name
+from fastdc.methods import (
+    Compressed,
+    Method,
+    MethodConfig,
+    MethodContext,
+    all_methods,
+    get_method,
+    parse_variant,
+    variant_name,
+)
+from fastdc.methods.bases.method import budget_problem
 from fastdc.methods.bases.score_methods import LogConfig
 from fastdc.methods.registry import Registry
 
@@ -111,6 +121,20 @@ def test_plugins_of_other_packages_are_found_and_broken_ones_reported(tmp_path: 
     code = "import fastdc.methods as m; print('mine' in m.all_methods(), m.broken_methods()['wrong'])"
     found = with_plugin(tmp_path, PLUGIN, "mine = mine\nwrong = wrong:METHOD", code)
     assert found.startswith("True wrong:METHOD: ModuleNotFoundError")
+
+
+def test_a_plugin_may_count_its_images_without_their_side() -> None:
+    """`Method.images_needed` had two arguments up to fastdc 0.3."""
+
+    class Older(Method):
+        def images_needed(self, config: MethodConfig, ipc: int) -> int:  # type: ignore[override]
+            return 3 * ipc
+
+        def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+            raise AssertionError
+
+    problem = budget_problem(Older(), MethodConfig(), ["a", "b"], [30, 20], 10, 64)
+    assert problem == "ipc=10 needs 30 images of every class, class 'b' has 20"
 
 
 def test_a_broken_plugin_cannot_replace_a_built_in_method(tmp_path: Path) -> None:

@@ -139,6 +139,8 @@ def test_few_common_seeds_name_the_option_for_more() -> None:
     text = render_ranking(ranked(records), "table")
     assert "--min-seeds 8 ranks the 3 methods that share 8 seeds" in text
     assert "--min-seeds" not in render_ranking(ranked(records, min_seeds=8), "table")
+    several = runs({**EIGHT, "late": [50.0, 51.0, 53.0], "more": [*range(16)], "most": [*range(1, 17)]})
+    assert "--min-seeds 8 ranks the 5 methods that share 8 seeds" in render_ranking(ranked(several), "table")
     near = runs({"a": [30.0, 31.0, 33.0], "b": [40.0, 42.0, 43.0], "late": [1.0, 2.0]})
     assert "--min-seeds" not in render_ranking(ranked(near), "table")  # 3 seeds instead of 2 are no gain
 

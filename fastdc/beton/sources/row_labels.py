@@ -72,23 +72,30 @@ class NamedRows:
         return f"label {code}, expected 0..{len(self.classes) - 1}"
 
 
-def read_texts(codes: NDArray[np.int64], texts: Sequence[str], given: Sequence[str] | None, source: Path) -> RowLabels:
-    """Return labels that a source writes as texts: as numbers if all are, and none is the name of a given class.
+def read_texts(
+    codes: NDArray[np.int64], texts: Sequence[str], given: Sequence[str] | None, source: Path, *, counted: bool = False
+) -> RowLabels:
+    """Return labels that a source writes as texts: as numbers if all are, unless all are names of given classes.
 
     Args:
         codes: int64 [N], the index in `texts` of each row's label; `NO_LABEL` where a row has none.
         texts: the different labels.
         given: names of classes that the user gave.
         source: for the message.
+        counted: whether numbers must be 0, 1, ... without a gap or leading zeros if no names are given. A text column
+            may hold names that only look like numbers, such as the offsets of WordNet.
 
     Raises:
         SourceError: the labels are whole numbers that are written as fractions, which would sort as texts.
     """
-    if set(texts).intersection(given or ()) or not all(map(_FRACTION.fullmatch, texts)):
+    named = bool(texts) and set(texts) <= set(given or ())
+    if named or not all(map(_FRACTION.fullmatch, texts)):
         return RowLabels(codes, tuple(texts))
     fraction = next((text for text in texts if not NUMBER.fullmatch(text)), None)
     if fraction is not None:
         raise SourceError(f"{source}: labels are fractions such as {fraction}; write whole numbers, or names")
+    if counted and not given and set(texts) != set(map(str, range(len(texts)))):
+        return RowLabels(codes, tuple(texts))
     numbers = np.array([*map(int, texts), NO_LABEL], np.int64)
     return RowLabels(numbers[np.where(codes == NO_LABEL, -1, codes)], None)
 

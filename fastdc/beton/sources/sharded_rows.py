@@ -89,7 +89,8 @@ class ShardedRows(ABC):
         self._columns = found.columns
         self._starts = np.cumsum([0, *map(len, found.chunks)])
         codes, text = np.concatenate(found.chunks), found.columns.text
-        labels = read_texts(codes, tuple(found.names), options.classes, source) if text else RowLabels(codes, None)
+        texts = tuple(found.names)
+        labels = read_texts(codes, texts, options.classes, source, counted=True) if text else RowLabels(codes, None)
         known, origin = self._known_names(found.columns)
         self._rows = name_rows(replace(labels, known=known, origin=origin), options.classes, source, self._id)
         ids = Texts.of(map(self._id, range(len(labels.codes))))

@@ -43,7 +43,8 @@ class TorchArray(NamedTuple):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Return the type of its values in NumPy, which knows no bfloat16: float32 for those."""
-        return _to_numpy(self.tensor.reshape(-1)[:0]).dtype
+        # An empty tensor of the same type, because a reshape may copy the whole one.
+        return self.tensor.dtype if isinstance(self.tensor, np.ndarray) else _to_numpy(self.tensor.new_empty(0)).dtype
 
     def rows(self) -> Iterator[NDArray[Any]]:
         """Yield `tensor[0]`, `tensor[1]`, ...; those of a mapped file are read only now."""

@@ -6,6 +6,7 @@ Imports no torch and opens no files.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, Protocol, cast, get_args, get_origin
@@ -276,7 +277,9 @@ def budget_problem(
         counts: number of training images of each class.
         image_size: side of the stored images in pixels.
     """
-    needed = method.images_needed(config, ipc, image_size)
+    # Plug-ins made for fastdc 0.3 or before take no side.
+    sided = len(signature(method.images_needed).parameters) > 2
+    needed = method.images_needed(config, ipc, image_size) if sided else method.images_needed(config, ipc)
     return shortage(classes, counts, ipc, needed, method.class_balanced(config))
 
 

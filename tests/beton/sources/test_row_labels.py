@@ -94,3 +94,21 @@ def test_numbers_that_name_the_given_classes_are_names(tmp_path, jpegs, kind):
     source = kind(tmp_path, jpegs[:3], ["1.0", "2.0", "1.0"])
     manifest = write_beton(source, tmp_path / "out.beton", classes=tmp_path / "versions.txt")
     assert (manifest.classes, manifest.counts) == (("2.0", "1.0"), (1, 2))
+
+
+@pytest.mark.parametrize("kind", [table, parquet, webdataset])
+def test_another_split_of_twelve_numbered_classes_matches_the_first(tmp_path, jpegs, kind):
+    """The classes are named 00 to 11, so that only some of the numbers look like names."""
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+    write_beton(kind(tmp_path / "train", jpegs, [str(label) for label in range(12)]), tmp_path / "train.beton")
+    source = kind(tmp_path / "val", jpegs[:4], ["0", "10", "2", "11"])
+    made = write_beton(source, tmp_path / "val.beton", classes=tmp_path / "train.beton", allow_missing_classes=True)
+    assert [label for label, count in enumerate(made.counts) if count] == [0, 2, 10, 11]
+
+
+@pytest.mark.parametrize("labels", [["007", "7", "01"], ["01440764", "01443537"], ["1", "2", "3"], ["-1", "0", "1"]])
+def test_texts_of_a_parquet_column_that_do_not_count_the_classes_are_names(tmp_path, jpegs, labels):
+    made = write_beton(parquet(tmp_path, jpegs[: len(labels)], labels), tmp_path / "out.beton")
+    assert made.classes == tuple(sorted(labels))
+    assert made.counts == (1,) * len(labels)
