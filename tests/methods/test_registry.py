@@ -127,6 +127,8 @@ def test_a_plugin_may_count_its_images_without_their_side() -> None:
     """`Method.images_needed` had two arguments up to fastdc 0.3."""
 
     class Older(Method):
+        info = get_method("random").info
+
         def images_needed(self, config: MethodConfig, ipc: int) -> int:  # type: ignore[override]
             return 3 * ipc
 

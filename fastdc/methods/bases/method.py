@@ -279,7 +279,8 @@ def budget_problem(
     """
     # Plug-ins made for fastdc 0.3 or before take no side.
     sided = len(signature(method.images_needed).parameters) > 2
-    needed = method.images_needed(config, ipc, image_size) if sided else method.images_needed(config, ipc)
+    arguments: tuple[Any, ...] = (config, ipc, image_size) if sided else (config, ipc)
+    needed = method.images_needed(*arguments)
     return shortage(classes, counts, ipc, needed, method.class_balanced(config))
 
 
