@@ -57,8 +57,7 @@ def _claims(study: Study) -> str:
         + f". A verdict needs {spec.pairs} paired seeds and p < {spec.level:g} after Holm's correction over all of "
         f"them{_seeds_read(spec.seeds)}. p is two-sided, from the exact sign-flip test on the paired differences. With "
         f"n pairs it cannot fall below 2 / 2^n; under Holm with {len(spec.claims)} claims that takes at least {needed} "
-        "pairs. A claim that "
-        "has not run counts as p = 1. "
+        "pairs. A claim that has not run counts as p = 1. "
         f"A claim's axes, where it names no others: {heading(spec.column)}." + (f" {spec.note}" if spec.note else ""),
         "",
     ]
